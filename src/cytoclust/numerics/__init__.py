@@ -1,0 +1,1 @@
+"""Algorithms on arrays: the only importer of numba; no AnnData, no pandas, no plots."""

@@ -1,0 +1,3 @@
+"""Placeholder docstring; the room's author writes it."""
+
+__all__: list[str] = []

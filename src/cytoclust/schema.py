@@ -1,0 +1,93 @@
+"""Every AnnData slot that cytoclust reads or writes: place, key, dtype, meaning, writer.
+
+Slot names are used through the constants below, never as literals.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+UNS: Final = "cytoclust"  # uns["cytoclust"][step]: {"params": ..., "version": ..., results}
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One place in the AnnData: where, under which key, what dtype, what it means, who writes it."""
+
+    place: str
+    key: str
+    dtype: str
+    meaning: str
+    writer: str
+
+
+# layers
+RAW: Final = "raw"
+
+# obs
+SAMPLE: Final = "sample"
+EVENT: Final = "event"
+QC_INVALID: Final = "qc_invalid"
+QC_MARGIN: Final = "qc_margin"
+QC_TIME: Final = "qc_time"
+QC_DOUBLET: Final = "qc_doublet"
+QC_DEBRIS: Final = "qc_debris"
+QC_DEAD: Final = "qc_dead"
+QC_PASS: Final = "qc_pass"
+QC_FLAGS: Final = (QC_INVALID, QC_MARGIN, QC_TIME, QC_DOUBLET, QC_DEBRIS, QC_DEAD)
+LEIDEN: Final = "leiden"
+PHENOTYPE: Final = "phenotype"
+PHENOTYPE_CLUSTER: Final = "phenotype_cluster"
+PHENOTYPE_FAR: Final = "phenotype_far"
+UNASSIGNED: Final = "unassigned"
+
+# var
+CHANNEL: Final = "channel"
+MARKER: Final = "marker"
+CHANNEL_TYPE: Final = "channel_type"
+MARKER_CLASS: Final = "marker_class"
+SCALE: Final = "scale"
+COFACTOR: Final = "cofactor"
+
+# obsm, obsp, uns: as scanpy writes them
+UMAP: Final = "X_umap"
+NEIGHBORS: Final = "neighbors"
+CONNECTIVITIES: Final = "connectivities"
+DISTANCES: Final = "distances"
+
+# uns["cytoclust"][...]: one key per step
+SAMPLES: Final = "samples"
+READ_STUDY: Final = "read_study"
+FILTER_EVENTS: Final = "filter_events"
+COMPENSATE: Final = "compensate"
+ESTIMATE_COFACTORS: Final = "estimate_cofactors"
+ARCSINH: Final = "arcsinh"
+CALL_MARKERS: Final = "call_markers"
+ANNOTATE_PHENOTYPES: Final = "annotate_phenotypes"
+
+SLOTS: Final = (
+    Slot("layers", RAW, "float32", "linear values as acquired", "io.read_study"),
+    Slot("obs", SAMPLE, "category", "sample name from the sheet", "io.read_study"),
+    Slot("obs", EVENT, "int32", "0-based row in the sample's file", "io.read_study"),
+    Slot("obs", QC_INVALID, "bool", "a value is NaN or infinite", "pp.flag_invalid"),
+    Slot("obs", QC_MARGIN, "bool", "at or beyond the detector's range", "pp.flag_margins"),
+    Slot("obs", QC_TIME, "bool", "acquired while a signal drifted", "pp.flag_time_drift"),
+    Slot("obs", QC_DOUBLET, "bool", "more than one cell", "pp.flag_doublets"),
+    Slot("obs", QC_DEBRIS, "bool", "smaller than a cell", "pp.flag_debris"),
+    Slot("obs", QC_DEAD, "bool", "viability dye taken up", "pp.flag_dead"),
+    Slot("obs", QC_PASS, "bool", "no flag raised", "pp.flag_*"),
+    Slot("obs", LEIDEN, "category", "cluster", "tl.leiden, tl.leiden_sketched"),
+    Slot("obs", PHENOTYPE, "category", "phenotype of the event", "tl.annotate_phenotypes"),
+    Slot("obs", PHENOTYPE_CLUSTER, "category", "name of the event's cluster", "tl.annotate_phenotypes"),
+    Slot("obs", PHENOTYPE_FAR, "bool", "event is far from its name", "tl.annotate_phenotypes"),
+    Slot("var", CHANNEL, "str", "channel name as written ($PnN)", "io.read_study"),
+    Slot("var", MARKER, "str", "antigen from the panel ($PnS without one)", "io.read_study"),
+    Slot("var", CHANNEL_TYPE, "str", "scatter, fluorescence, mass, time or viability", "io.read_study"),
+    Slot("var", MARKER_CLASS, "str", "type, state or none", "io.read_study"),
+    Slot("var", SCALE, "str", "linear or transformed", "io.read_study"),
+    Slot("var", COFACTOR, "float64", "arcsinh cofactor, NaN where none", "pp.estimate_cofactors, pp.arcsinh"),
+    Slot("obsm", UMAP, "float32", "UMAP coordinates (n_events, 2)", "tl.umap, tl.umap_sketched"),
+    Slot("obsp", CONNECTIVITIES, "float32", "edge weights that Leiden uses", "pp.neighbors"),
+    Slot("obsp", DISTANCES, "float32", "Euclidean distances to the neighbours", "pp.neighbors"),
+    Slot("uns", NEIGHBORS, "dict", "parameters of the graph, as scanpy", "pp.neighbors"),
+    Slot("uns", UNS, "dict", "parameters, versions and tables of every step", "every verb"),
+)
