@@ -1,3 +1,35 @@
-"""Placeholder docstring; the room's author writes it."""
+"""Figures: each takes `ax` and returns Axes; grids return a Figure. Nothing touches pyplot."""
 
-__all__: list[str] = []
+from cytoclust.pl.abundance import abundance, abundance_grid, composition
+from cytoclust.pl.clustering import heatmap
+from cytoclust.pl.effects import forest, forest_grid, p_values, volcano
+from cytoclust.pl.embedding import umap, umap_grid, umap_markers
+from cytoclust.pl.palette import set_colors
+from cytoclust.pl.phenotyping import marker_densities, phenotype_sizes
+from cytoclust.pl.quality import design_grid, exclusions
+from cytoclust.pl.state import state, state_grid
+from cytoclust.pl.style import save
+from cytoclust.pl.trajectory import trajectories
+
+__all__ = [
+    "abundance",
+    "abundance_grid",
+    "composition",
+    "design_grid",
+    "exclusions",
+    "forest",
+    "forest_grid",
+    "heatmap",
+    "marker_densities",
+    "p_values",
+    "phenotype_sizes",
+    "save",
+    "set_colors",
+    "state",
+    "state_grid",
+    "trajectories",
+    "umap",
+    "umap_grid",
+    "umap_markers",
+    "volcano",
+]

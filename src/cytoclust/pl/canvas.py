@@ -1,0 +1,143 @@
+"""Events counted into the pixels of an image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from cytoclust.pl.style import SMALL, bare
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+PIXELS: Final = 420  # of an image's longer side
+
+
+class Canvas:
+    """Which pixel each event falls into; pixels grow where events are few.
+
+    Parameters
+    ----------
+    coordinates
+        (n_events, 2) embedding; events with NaN are left out.
+    pixels
+        Pixels of the longer side.
+    """
+
+    def __init__(self, coordinates: np.ndarray, *, pixels: int = PIXELS) -> None:
+        self.placed = np.isfinite(coordinates).all(axis=1)
+        placed = coordinates if self.placed.all() else coordinates[self.placed]
+        low = placed.min(axis=0) if len(placed) else np.zeros(2)
+        high = placed.max(axis=0) if len(placed) else np.ones(2)
+        margin = 0.02 * max(float((high - low).max()), 1e-9)
+        self.low, self.high = low.astype(float) - margin, high.astype(float) + margin
+        span = self.high - self.low
+        self.size = np.maximum((pixels * span / span.max()).astype(int), 8)
+        self.radius = int(np.select([len(placed) < n for n in (2e3, 2e4, 2e5)], [3, 2, 1], 0))
+        scale = self.size / span
+        column = np.minimum(
+            ((placed[:, 0] - self.low[0]) * scale[0]).astype(np.int32), self.size[0] - 1
+        )
+        row = np.minimum(
+            ((placed[:, 1] - self.low[1]) * scale[1]).astype(np.int32), self.size[1] - 1
+        )
+        self.pixel = row * np.int32(self.size[0]) + column
+
+    @property
+    def extent(self) -> tuple[float, float, float, float]:
+        """Left, right, bottom, top in embedding coordinates."""
+        return (self.low[0], self.high[0], self.low[1], self.high[1])
+
+    def total(
+        self, weights: np.ndarray | None = None, keep: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Sum `weights` (default 1 each) of the events `keep` per pixel: (rows, columns)."""
+        pixel = self.pixel if keep is None else self.pixel[keep]
+        if weights is not None and keep is not None:
+            weights = weights[keep]
+        n = int(self.size.prod())
+        flat = np.bincount(pixel, weights=weights, minlength=n).astype(np.float32)
+        return spread(flat.reshape(self.size[1], self.size[0]), self.radius)
+
+
+def spread(image: np.ndarray, radius: int) -> np.ndarray:
+    """Add each pixel to its neighbours within a disc, so that single events can be seen."""
+    if radius == 0:
+        return image
+    padded = np.pad(image, radius)
+    rows, columns = image.shape
+    reach = np.arange(-radius, radius + 1)
+    out = np.zeros_like(image)
+    for dy in reach:
+        for dx in reach:
+            if dx * dx + dy * dy <= radius * radius + 0.5:
+                out += padded[radius + dy : radius + dy + rows, radius + dx : radius + dx + columns]
+    return out
+
+
+def opacity(count: np.ndarray) -> np.ndarray:
+    """Map events per pixel to 0 (none) and 0.45..1 (few to many, on a log scale)."""
+    top = np.log1p(np.quantile(count[count > 0], 0.98)) if (count > 0).any() else 1.0
+    return np.where(count > 0, 0.45 + 0.55 * np.minimum(np.log1p(count) / top, 1), 0.0)
+
+
+def majority_image(
+    canvas: Canvas, codes: np.ndarray, *, colors: list[str], keep: np.ndarray
+) -> np.ndarray:
+    """Colour each pixel by its commonest category, (rows, columns, 4) RGBA."""
+    from matplotlib.colors import to_rgb
+
+    best = np.zeros(tuple(canvas.size[::-1]), np.float32)
+    winner = np.full(best.shape, -1)
+    count = np.zeros_like(best)
+    for code in range(len(colors)):
+        member = keep & (codes == code)
+        if not member.any():
+            continue
+        here = canvas.total(keep=member)
+        count += here
+        ahead = here > best
+        winner[ahead] = code
+        best[ahead] = here[ahead]
+    rgb = np.array([to_rgb(color) for color in colors] + [(1.0, 1.0, 1.0)])
+    return np.dstack([rgb[winner], opacity(count)])
+
+
+def paint(ax: Axes, image: np.ndarray, canvas: Canvas, **style: Any) -> Any:
+    """Draw an image at its embedding coordinates with equal scales."""
+    drawn = ax.imshow(
+        image,
+        origin="lower",
+        extent=canvas.extent,
+        interpolation="nearest",
+        aspect="equal",
+        **style,
+    )
+    bare(ax)
+    return drawn
+
+
+def color_bar(ax: Axes, drawn: Any, text: str) -> None:
+    """Put a small colour bar inside the lower right corner's margin."""
+    inset = ax.inset_axes((1.01, 0.0, 0.025, 0.4))
+    bar = ax.figure.colorbar(drawn, cax=inset)
+    bar.outline.set_visible(False)
+    inset.tick_params(labelsize=SMALL, length=2, width=0.5)
+    inset.set_title(text, fontsize=SMALL, loc="left")
+
+
+def paint_values(
+    ax: Axes, canvas: Canvas, values: np.ndarray, *, text: str, bar: bool = True
+) -> None:
+    """Colour each pixel by the mean of its events' values, between their 1 and 99 % quantiles."""
+    values = values[canvas.placed].astype(np.float64)
+    known = np.isfinite(values)
+    count = canvas.total(keep=known)
+    with np.errstate(invalid="ignore"):
+        mean = canvas.total(np.where(known, values, 0.0)) / np.where(count > 0, count, np.nan)
+    shown = mean[np.isfinite(mean)]
+    low, high = np.quantile(shown, [0.01, 0.99]) if len(shown) else (0.0, 1.0)
+    drawn = paint(ax, mean, canvas, cmap="viridis", vmin=low, vmax=max(high, low + 1e-6))
+    if bar:
+        color_bar(ax, drawn, text)

@@ -1,0 +1,353 @@
+"""UMAP images: events are counted into pixels, so that millions stay legible and quick."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pandas as pd
+
+from cytoclust import checks, schema
+from cytoclust.errors import ArgumentError, MissingSlotError
+from cytoclust.pl.canvas import (
+    PIXELS,
+    Canvas,
+    color_bar,
+    majority_image,
+    paint,
+    paint_values,
+    spread,
+)
+from cytoclust.pl.palette import INK, study_colors
+from cytoclust.pl.style import SMALL, axes_or_new, bare, legend, new_figure, plain
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["umap", "umap_grid", "umap_markers"]
+
+PRIOR: Final = 20.0  # events, spread over a disc of pixels
+NAMED_ON_MAP: Final = 60  # up to here, short category names are written on the map
+
+
+def event_values(adata: AnnData, key: str, layer: str | None) -> pd.Series | np.ndarray:
+    """Return the obs column or the marker's values that `key` names."""
+    if key in adata.obs.columns:
+        return adata.obs[key]
+    found = np.flatnonzero(adata.var_names == key)
+    if not len(found) and schema.MARKER in adata.var.columns:
+        found = np.flatnonzero(adata.var[schema.MARKER].astype(str) == key)
+    if not len(found):
+        names = adata.var[schema.MARKER] if schema.MARKER in adata.var.columns else adata.var_names
+        msg = (
+            f"color={key!r} is neither an obs column, a channel nor a marker; "
+            f"columns: {checks.listing(adata.obs.columns)}, markers: {checks.listing(names)}."
+            " Check the spelling."
+        )
+        raise MissingSlotError(msg)
+    values = adata.X if layer is None else adata.layers[layer]
+    return np.asarray(values[:, found[0]], dtype=np.float32).ravel()
+
+
+def categories_of(adata: AnnData, key: str) -> tuple[np.ndarray, list[str], list[str]]:
+    """Return codes, names and colours of an obs column read as categories."""
+    colors = study_colors(adata, key)
+    column = adata.obs[key]
+    names = list(colors)
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return np.asarray(column.cat.codes), names, list(colors.values())
+    return pd.Categorical(column.astype(str), categories=names).codes, names, list(colors.values())
+
+
+def name_on_map(ax: Axes, canvas: Canvas, *, codes: np.ndarray, names: list[str]) -> None:
+    """Write each category's name at the densest part of its events."""
+    from matplotlib.patheffects import withStroke
+
+    for code, name in enumerate(names):
+        member = codes == code
+        if not member.any():
+            continue
+        image = spread(canvas.total(keep=member), 8)
+        row, column = np.unravel_index(int(image.argmax()), image.shape)
+        at = canvas.low + (np.array([column, row]) + 0.5) / canvas.size * (canvas.high - canvas.low)
+        ax.text(
+            at[0], at[1], plain(name, 22), ha="center", va="center", fontsize=SMALL, color=INK,
+            path_effects=[withStroke(linewidth=2, foreground="white")], zorder=5,
+        )  # fmt: skip
+
+
+def umap(
+    adata: AnnData,
+    *,
+    color: str | None = None,
+    layer: str | None = None,
+    basis: str = schema.UMAP,
+    names_on_map: bool | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw all events on their UMAP, coloured by category, by a value or by density.
+
+    Parameters
+    ----------
+    adata
+        Annotated events with ``obsm[basis]`` (n_events, 2).
+    color
+        Column of ``obs``, a channel or a marker; None colours by the number of events.
+        A pixel takes the colour of its commonest category, or the mean of its values.
+    layer
+        Layer that marker values are taken from; None for ``X``.
+    basis
+        Key of ``obsm``.
+    names_on_map
+        Write the categories on the map; None: only if there are few and their names are short.
+    ax
+        Axes to draw on; None makes a new figure.
+
+    Returns
+    -------
+    Axes
+        The image with vector text. Writes ``uns[f"{color}_colors"]`` if it is not there.
+
+    Raises
+    ------
+    MissingSlotError
+        ``obsm[basis]`` or `color` is not there.
+
+    Notes
+    -----
+    Events are counted into about 420 x 420 pixels, so time and file size hardly grow with
+    their number; none are sampled away. Events without coordinates are left out.
+
+    Examples
+    --------
+    >>> import anndata as ad, numpy as np, cytoclust as cc
+    >>> points = np.random.default_rng(0).normal(size=(500, 2)).astype(np.float32)
+    >>> adata = ad.AnnData(points, obsm={"X_umap": points})
+    >>> cc.pl.umap(adata).get_title(loc="left")
+    '500 events'
+    """
+    checks.check_key(adata, basis, place="obsm", remedy="Run tl.umap or tl.umap_sketched first.")
+    coordinates = np.asarray(adata.obsm[basis])[:, :2]
+    canvas = Canvas(coordinates)
+    ax = axes_or_new(ax, 5.2, 4.4)
+    if color is None:
+        count = canvas.total()
+        image = np.where(count > 0, np.log10(np.maximum(count, 1)), np.nan)
+        color_bar(ax, paint(ax, image, canvas, cmap="viridis"), "log10 events\nper pixel")
+        ax.set_title(f"{canvas.placed.sum():,} events", fontsize=9, loc="left")
+        return ax
+    values = event_values(adata, color, layer)
+    if isinstance(values, pd.Series) and not is_number(values):
+        codes, names, colors = categories_of(adata, color)
+        codes = codes[canvas.placed]
+        paint(ax, majority_image(canvas, codes, colors=colors, keep=codes >= 0), canvas)
+        short = len(names) <= NAMED_ON_MAP and max(map(len, names), default=0) <= 3
+        if short if names_on_map is None else names_on_map:
+            name_on_map(ax, canvas, codes=codes, names=names)
+        legend(ax, names, colors)
+    else:
+        paint_values(ax, canvas, np.asarray(values), text="mean")
+    ax.set_title(plain(color, 60), fontsize=9, loc="left")
+    return ax
+
+
+def is_number(values: pd.Series) -> bool:
+    """Tell numbers from categories; truth values are categories."""
+    kind = values.dtype
+    return pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind)
+
+
+def level_names(adata: AnnData, key: str | None, limit: int) -> list[str | None]:
+    """Return the levels of an obs column that have events, or [None] without a column."""
+    if key is None:
+        return [None]
+    checks.check_key(adata, key)
+    present = adata.obs[key].dropna().astype(str)
+    order = list(study_colors(adata, key))
+    found = set(present.unique())
+    levels = [name for name in order if name in found]
+    if len(levels) > limit:
+        msg = (
+            f"obs[{key!r}] has {len(levels)} levels; a grid of at most {limit} is legible. "
+            "Choose another column, or subset the events first."
+        )
+        raise ArgumentError(msg)
+    return list(levels)
+
+
+def umap_grid(
+    adata: AnnData,
+    *,
+    color: str | None = None,
+    row_key: str | None = None,
+    column_key: str | None = None,
+    layer: str | None = None,
+    basis: str = schema.UMAP,
+) -> Figure:
+    """Split the UMAP by sample groups, compartment by visit for example.
+
+    Parameters
+    ----------
+    adata
+        Annotated events with ``obsm[basis]``.
+    color
+        As in `umap`; None shows where the group's events are denser (red) or sparser (blue)
+        than those of all groups together, as log2 ratio of fractions.
+    row_key, column_key
+        Columns of ``obs`` whose levels make the rows and columns; at most 12 levels each.
+    layer
+        Layer that marker values are taken from; None for ``X``.
+    basis
+        Key of ``obsm``.
+
+    Returns
+    -------
+    Figure
+        One panel per combination; the title counts its events.
+
+    Raises
+    ------
+    MissingSlotError
+        A slot or column is not there.
+    ArgumentError
+        A column has more than 12 levels.
+
+    Examples
+    --------
+    >>> import anndata as ad, numpy as np, pandas as pd, cytoclust as cc
+    >>> points = np.random.default_rng(0).normal(size=(500, 2)).astype(np.float32)
+    >>> obs = pd.DataFrame({"visit": ["d0", "d7"] * 250}, index=map(str, range(500)))
+    >>> adata = ad.AnnData(points, obs=obs, obsm={"X_umap": points})
+    >>> len(cc.pl.umap_grid(adata, column_key="visit").axes)
+    2
+    """
+    checks.check_key(adata, basis, place="obsm", remedy="Run tl.umap or tl.umap_sketched first.")
+    rows, columns = level_names(adata, row_key, 12), level_names(adata, column_key, 12)
+    canvas = Canvas(np.asarray(adata.obsm[basis])[:, :2], pixels=PIXELS // 2)
+    figure = new_figure(1.9 * len(columns) + 1.6, 2.0 * len(rows) + 0.2)
+    grid = figure.subplots(len(rows), len(columns), squeeze=False)
+    painter = group_painter(adata, canvas, color=color, layer=layer)
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            member = np.ones(int(canvas.placed.sum()), bool)
+            for key, level in ((row_key, row), (column_key, column)):
+                if key is not None:
+                    member &= (adata.obs[key].astype(str) == level).to_numpy()[canvas.placed]
+            painter(grid[i, j], member)
+            named = " ".join(plain(level, 18) for level in (row, column) if level is not None)
+            bare(grid[i, j], title=f"{named}\n{member.sum():,} events")
+            grid[i, j].title.set_fontsize(SMALL)
+    if color is not None and color in adata.obs.columns and not is_number(adata.obs[color]):
+        names, colors = zip(*study_colors(adata, color).items(), strict=True)
+        legend(figure, names, colors, title=color)
+    elif grid[0, 0].images:
+        bar = figure.colorbar(
+            grid[0, 0].images[0], ax=list(grid.ravel()), shrink=0.5, aspect=30, pad=0.01
+        )
+        bar.outline.set_visible(False)
+        bar.ax.tick_params(labelsize=SMALL)
+        bar.set_label(
+            "log2 (group / all)" if color is None else plain(f"mean {color}", 40), fontsize=SMALL
+        )
+    return figure
+
+
+def group_painter(adata: AnnData, canvas: Canvas, *, color: str | None, layer: str | None) -> Any:
+    """Return a function (axes, members) that paints one group of events."""
+    if color is None:
+        return density_painter(canvas)
+    values = event_values(adata, color, layer)
+    if isinstance(values, pd.Series) and not is_number(values):
+        codes, _, colors = categories_of(adata, color)
+        placed = codes[canvas.placed]
+        return lambda ax, member: paint(
+            ax, majority_image(canvas, placed, colors=colors, keep=member & (placed >= 0)), canvas
+        )
+    numbers = np.asarray(values, np.float64)[canvas.placed]
+    known = np.isfinite(numbers)
+    low, high = np.quantile(numbers[known], [0.01, 0.99]) if known.any() else (0.0, 1.0)
+
+    def paint_mean(ax: Axes, member: np.ndarray) -> None:
+        count = canvas.total(keep=member & known)
+        total = canvas.total(np.where(known, numbers, 0), keep=member & known)
+        mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+        paint(ax, mean, canvas, cmap="viridis", vmin=low, vmax=max(high, low + 1e-6))
+
+    return paint_mean
+
+
+def density_painter(canvas: Canvas) -> Any:
+    """Return a painter of log2 ratios: fraction of the group's events over that of all."""
+    everything = spread(canvas.total(), 2)
+    reference = everything / max(everything.sum(), 1)
+
+    def paint_ratio(ax: Axes, member: np.ndarray) -> None:
+        here = spread(canvas.total(keep=member), 2)
+        expected = here.sum() * reference
+        # the prior keeps pixels with hardly any events from shouting
+        ratio = np.log2((here + PRIOR) / (expected + PRIOR))
+        paint(ax, np.where(everything > 0, ratio, np.nan), canvas, cmap="RdBu_r", vmin=-2, vmax=2)
+
+    return paint_ratio
+
+
+def umap_markers(
+    adata: AnnData,
+    *,
+    markers: list[str] | None = None,
+    layer: str | None = None,
+    basis: str = schema.UMAP,
+    columns: int = 6,
+) -> Figure:
+    """Draw one small UMAP per marker, each scaled between the 1 and 99 % quantiles of its pixels.
+
+    Parameters
+    ----------
+    adata
+        Annotated events with ``obsm[basis]``.
+    markers
+        Markers or channels; None takes those of class type and state.
+    layer
+        Layer of the values; None for ``X``.
+    basis
+        Key of ``obsm``.
+    columns
+        Panels per row.
+
+    Returns
+    -------
+    Figure
+        Grid of panels, dark for low and yellow for high.
+
+    Raises
+    ------
+    MissingSlotError
+        A slot or marker is not there.
+
+    Examples
+    --------
+    >>> import anndata as ad, numpy as np, cytoclust as cc
+    >>> points = np.random.default_rng(0).normal(size=(500, 2)).astype(np.float32)
+    >>> adata = ad.AnnData(points, obsm={"X_umap": points})
+    >>> len(cc.pl.umap_markers(adata).axes)
+    2
+    """
+    from cytoclust.pl.clustering import marker_positions
+
+    checks.check_key(adata, basis, place="obsm", remedy="Run tl.umap or tl.umap_sketched first.")
+    at, names = marker_positions(adata, markers)
+    canvas = Canvas(np.asarray(adata.obsm[basis])[:, :2], pixels=PIXELS // 2)
+    width = min(columns, max(len(at), 1))
+    rows = -(-len(at) // width)
+    figure = new_figure(1.5 * width, 1.65 * max(rows, 1))
+    grid = figure.subplots(max(rows, 1), width, squeeze=False).ravel()
+    values = adata.X if layer is None else adata.layers[layer]
+    for ax, position, name in zip(grid, at, names, strict=False):
+        column = np.asarray(values[:, position], np.float32).ravel()
+        paint_values(ax, canvas, column, text="", bar=False)
+        ax.set_title(plain(name, 22), fontsize=SMALL + 1, loc="left", color=INK)
+    for ax in grid[len(at) :]:
+        ax.remove()
+    return figure
