@@ -81,13 +81,15 @@ def public_callables() -> list[tuple[str, object]]:
     return [(name, thing) for name, thing in found if inspect.isfunction(thing)]
 
 
-@pytest.mark.parametrize(("name", "function"), public_callables(), ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize(
+    ("name", "function"), public_callables(), ids=lambda value: str(value)[:60]
+)
 def test_api_conventions(name: str, function: object) -> None:
     parameters = list(inspect.signature(function).parameters.values())
     positional = [p for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]
     assert len(positional) <= 3, f"{name} takes {len(positional)} positional parameters"
     assert not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters), name
-    if name.split(".")[0] in {"pp", "get"} and parameters:
+    if name.split(".", maxsplit=1)[0] in {"pp", "get"} and parameters:
         assert parameters[0].name in {"adata", "data"}, f"{name} starts with {parameters[0].name}"
     for parameter in parameters:
         if parameter.name == "copy":

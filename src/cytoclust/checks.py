@@ -56,7 +56,9 @@ def record(adata: AnnData, step: str, params: dict[str, Any], **results: Any) ->
     steps = adata.uns.setdefault(schema.UNS, {})
     kept = {key: value for key, value in params.items() if value is not None}
     steps[step] = {"params": kept, "version": package_version("cytoclust"), **results}
-    logger.info("%s: %s", step, ", ".join(f"{key}={value}" for key, value in kept.items()) or "done")
+    logger.info(
+        "%s: %s", step, ", ".join(f"{key}={value}" for key, value in kept.items()) or "done"
+    )
 
 
 def recorded(adata: AnnData, step: str) -> dict[str, Any] | None:
