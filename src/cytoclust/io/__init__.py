@@ -1,3 +1,5 @@
-"""Placeholder docstring; the room's author writes it."""
+"""Read event files and studies into AnnData, and write results back to FCS."""
 
-__all__: list[str] = []
+from cytoclust.io.fcs import FcsDataset, read_fcs_datasets
+
+__all__ = ["FcsDataset", "read_fcs_datasets"]
