@@ -1,0 +1,238 @@
+"""The report's figures as data URIs: vector text where that is small, else compressed pixels."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import pandas as pd
+
+from cytoclust import pl, schema
+from cytoclust.pl.style import draw
+from cytoclust.pl.tables import in_order, is_interaction, labelled
+from cytoclust.report.study import ALPHA
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from cytoclust.report.study import Study
+
+    Drawn = tuple[str, str, str, str, Axes | Figure]
+
+PER_INCH: Final = 116  # CSS pixels of a printed inch: letters of 7 points can be read
+PNG_DPI: Final = 150
+VECTOR_BYTES: Final = 450_000  # a larger SVG is sent as PNG instead
+MAIN: Final = 24  # changed populations drawn in a figure of their own
+GRID: Final = 12  # levels that a grid of maps can show
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure ready for the page."""
+
+    id: str
+    section: str
+    title: str
+    caption: str
+    uri: str
+    width: int  # on the page, in CSS pixels
+
+
+def encode(plot: Axes | Figure) -> tuple[str, int]:
+    """Return a figure as data URI and its width; SVG if small, else PNG with 256 colours."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    draw(plot, buffer, dpi=130, format="svg")
+    if buffer.tell() <= VECTOR_BYTES:
+        text = buffer.getvalue()
+        points = re.search(rb'<svg[^>]* width="([0-9.]+)pt"', text)
+        assert points is not None
+        uri = "data:image/svg+xml;base64," + base64.b64encode(text).decode()
+        return uri, round(float(points[1]) / 72 * PER_INCH)
+    pixels, small = io.BytesIO(), io.BytesIO()
+    draw(plot, pixels, dpi=PNG_DPI, format="png")
+    with Image.open(pixels) as image:
+        width = round(image.width / PNG_DPI * PER_INCH)
+        few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        few.save(small, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(small.getvalue()).decode(), width
+
+
+def pictures(study: Study) -> Iterator[Picture]:
+    """Draw every figure whose slots are there, one at a time."""
+    makers = (
+        design_pictures, cluster_pictures, map_pictures, abundance_pictures, result_pictures, state_pictures,
+    )  # fmt: skip
+    for maker in makers:
+        for id, section, title, caption, plot in maker(study):
+            uri, width = encode(plot)
+            yield Picture(id, section, title, caption, uri, width)
+
+
+def design_pictures(study: Study) -> Iterator[Drawn]:
+    """Draw design grid and exclusions."""
+    if study.samples is not None and (study.treatment_key or study.compartment_key):
+        events = None if study.counts is None else study.counts.sum(axis=0)
+        yield (
+            "design-grid", "design", "Samples of the study",
+            "One field per sample; a dash marks a missing sample, a cross one without events, a number several samples.",
+            pl.design_grid(study.samples, events=events, treatment_key=study.treatment_key, compartment_key=study.compartment_key, donor_key=study.donor_key),
+        )  # fmt: skip
+    if study.exclusions is not None:
+        yield (
+            "exclusions", "quality", "Excluded events per sample",
+            "Bars add up the reasons; the black line is the share excluded in all (less than the bar where an event has several reasons).",
+            pl.exclusions(study.exclusions),
+        )  # fmt: skip
+
+
+def cluster_pictures(study: Study) -> Iterator[Drawn]:
+    """Draw heatmaps, densities with cut-offs, composition."""
+    adata = study.adata
+    for key, title in (
+        (schema.PHENOTYPE, "Populations by marker"),
+        (schema.LEIDEN, "Clusters by marker"),
+    ):
+        if key in adata.obs.columns:
+            yield (
+                f"heatmap-{key}", "clusters", title,
+                "Medians between the 1 % and 99 % quantile of each marker; bars give the share of events. Markers in italics did not shape the clusters.",
+                pl.heatmap(adata, groupby=key),
+            )  # fmt: skip
+    yield (
+        "densities", "clusters", "Marker distributions and cut-offs",
+        "All events; a vertical line separates negative from positive, with the share of positive events.",
+        pl.marker_densities(adata),
+    )  # fmt: skip
+    if study.counts is not None:
+        yield (
+            "composition", "clusters", "Composition of the samples", "Each bar is a sample.",
+            pl.composition(study.counts, samples=study.samples, treatment_key=study.treatment_key, compartment_key=study.compartment_key, donor_key=study.donor_key),
+        )  # fmt: skip
+
+
+def map_pictures(study: Study) -> Iterator[Drawn]:
+    """Draw maps of all events."""
+    adata = study.adata
+    if schema.UMAP not in adata.obsm:
+        return
+    for key, title in (
+        (schema.PHENOTYPE, "Map of the populations"),
+        (schema.LEIDEN, "Map of the clusters"),
+    ):
+        if key in adata.obs.columns:
+            yield (
+                f"umap-{key}", "maps", title, "Every event; a pixel takes the colour of its commonest category.",
+                pl.umap(adata, color=key),
+            )  # fmt: skip
+    pairs = (("row_key", study.compartment_key), ("column_key", study.treatment_key))
+    keys = {
+        name: key
+        for name, key in pairs
+        if key is not None and len(in_order(adata.obs[key].dropna())) <= GRID
+    }
+    if keys:
+        yield (
+            "umap-groups", "maps", "Where each group of samples is denser",
+            "Red: more of the group's events than of all events; blue: fewer (log2 of the ratio of shares).",
+            pl.umap_grid(adata, row_key=keys.get("row_key"), column_key=keys.get("column_key")),
+        )  # fmt: skip
+    yield (
+        "umap-markers",
+        "maps",
+        "Markers on the map",
+        "Dark is low, yellow is high; each marker has its own scale.",
+        pl.umap_markers(adata),
+    )
+
+
+def changed(study: Study) -> list[str]:
+    """Return the populations that changed, the surest first."""
+    if study.abundance is None:
+        return []
+    rows = labelled(study.abundance)
+    rows = rows[(pd.to_numeric(rows["fdr"], errors="coerce") < ALPHA) & ~is_interaction(rows)]
+    return in_order(rows.sort_values("fdr", kind="stable")["population"])
+
+
+def abundance_pictures(study: Study) -> Iterator[Drawn]:
+    """Draw courses with patient lines."""
+    if study.counts is None or not (study.treatment_key or study.compartment_key):
+        return
+    names = [name for name in changed(study) if name in study.counts.index]
+    rest = [name for name in study.counts.index if name not in names[:MAIN]]
+    groups = (
+        (names[:MAIN], "changed", "Populations that changed", "Thin lines are donors, thick lines medians; a triangle is a sample without any event of the population."),
+        (rest, "others", "All other populations", "Thin lines are donors, thick lines medians."),
+    )  # fmt: skip
+    for chosen, id, title, caption in groups:
+        if chosen:
+            plot = pl.abundance_grid(
+                study.counts, populations=chosen, samples=study.samples, treatment_key=study.treatment_key,
+                compartment_key=study.compartment_key, donor_key=study.donor_key,
+            )  # fmt: skip
+            yield id, "abundance", title, caption, plot
+
+
+def result_pictures(study: Study) -> Iterator[Drawn]:
+    """Draw effects, volcano, p-values and called trajectories."""
+    table = study.abundance
+    if table is None or not len(table):
+        return
+    yield (
+        "effects",
+        "abundance",
+        "Effects with 95 % confidence intervals",
+        "At most 40 populations, those with the smallest p-values.",
+        pl.forest_grid(table),
+    )
+    if bool(is_interaction(labelled(table)).any()):
+        yield (
+            "interactions",
+            "abundance",
+            "Differences between compartments",
+            "How much more a population changed in one compartment than in the other.",
+            pl.forest_grid(table, interactions=True),
+        )
+    yield (
+        "volcano",
+        "abundance",
+        "Effect against p-value",
+        "Orange rises, blue falls, grey is not significant.",
+        pl.volcano(table),
+    )
+    yield (
+        "p-values",
+        "abundance",
+        "Distribution of p-values",
+        "A rise at the left is what real changes look like; a rise at the right or in the middle points to a model that does not fit.",
+        pl.p_values(table),
+    )
+    if study.trajectories is not None:
+        yield (
+            "trajectories",
+            "abundance",
+            "Courses over treatment",
+            "The call, and the effects against baseline on one scale.",
+            pl.trajectories(study.trajectories, table=table),
+        )
+
+
+def state_pictures(study: Study) -> Iterator[Drawn]:
+    """Draw changes of state markers."""
+    if study.state is None or not len(study.state):
+        return
+    yield (
+        "state",
+        "state",
+        "Changes of marker expression",
+        "Difference of medians; a dot marks a false discovery rate below 0.05, grey was not tested.",
+        pl.state_grid(study.state),
+    )

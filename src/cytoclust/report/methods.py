@@ -1,0 +1,184 @@
+"""The methods paragraph: what was done to these data, with citations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from cytoclust import checks, schema
+from cytoclust.pl.tables import text_column
+from cytoclust.report.study import STATE, TRAJECTORIES
+
+if TYPE_CHECKING:
+    from cytoclust.report.study import Study
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One citation."""
+
+    text: str
+    link: str
+
+
+REFERENCES: Final = {
+    "leiden": Reference("Traag VA, Waltman L, van Eck NJ. From Louvain to Leiden: guaranteeing well-connected communities. Sci Rep 2019;9:5233.", "https://doi.org/10.1038/s41598-019-41695-z"),
+    "umap": Reference("McInnes L, Healy J, Melville J. UMAP: uniform manifold approximation and projection for dimension reduction. arXiv 2018;1802.03426.", "https://doi.org/10.48550/arXiv.1802.03426"),
+    "voom": Reference("Law CW, Chen Y, Shi W, Smyth GK. voom: precision weights unlock linear model analysis tools for RNA-seq read counts. Genome Biol 2014;15:R29.", "https://doi.org/10.1186/gb-2014-15-2-r29"),
+    "limma": Reference("Ritchie ME, et al. limma powers differential expression analyses for RNA-sequencing and microarray studies. Nucleic Acids Res 2015;43:e47.", "https://doi.org/10.1093/nar/gkv007"),
+    "blocks": Reference("Smyth GK, Michaud J, Scott HS. Use of within-array replicate spots for assessing differential expression in microarray experiments. Bioinformatics 2005;21:2067-2075.", "https://doi.org/10.1093/bioinformatics/bti270"),
+    "diffcyt": Reference("Weber LM, et al. diffcyt: differential discovery in high-dimensional cytometry via high-resolution clustering. Commun Biol 2019;2:183.", "https://doi.org/10.1038/s42003-019-0415-5"),
+    "fdr": Reference("Benjamini Y, Hochberg Y. Controlling the false discovery rate: a practical and powerful approach to multiple testing. J R Stat Soc B 1995;57:289-300.", "https://doi.org/10.1111/j.2517-6161.1995.tb02031.x"),
+    "study": Reference("A study of treatment over time in blood and marrow, whose design this analysis follows. Br J Haematol.", "https://doi.org/10.1111/bjh.19104"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Methods:
+    """Paragraphs whose [n] point into the references."""
+
+    paragraphs: list[str]
+    references: list[Reference]
+
+
+def write_methods(study: Study) -> Methods:
+    """Describe only the steps that were run on these data."""
+    used: list[str] = []
+
+    def cite(*keys: str) -> str:
+        for key in keys:
+            if key not in used:
+                used.append(key)
+        return "[" + ", ".join(str(used.index(key) + 1) for key in keys) + "]"
+
+    paragraphs = [
+        " ".join(text)
+        for text in (prepare_words(study), cluster_words(study, cite), test_words(study, cite))
+        if text
+    ]
+    return Methods(paragraphs, [REFERENCES[key] for key in used])
+
+
+def param(study: Study, step: str, name: str) -> Any:
+    """Return a parameter that a step recorded, or None."""
+    value = (checks.recorded(study.adata, step) or {}).get("params", {}).get(name)
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def done(study: Study, step: str) -> bool:
+    """Tell whether a step is recorded."""
+    return checks.recorded(study.adata, step) is not None
+
+
+def prepare_words(study: Study) -> list[str]:
+    """Describe reading, exclusion, compensation and transformation."""
+    words = [f"The analysis was made with cytoclust {checks.package_version('cytoclust')}."]
+    if study.exclusions is not None:
+        words.append(
+            "Events at the margin of the detectors, events acquired while a signal drifted, doublets, debris,"
+            " dead cells and events with invalid values were flagged and excluded; the counts are given per sample."
+        )
+    if done(study, schema.COMPENSATE):
+        words.append("Fluorescence was compensated with the spillover matrix of each file.")
+    if done(study, schema.ARCSINH):
+        words.append(
+            f"Intensities were transformed as arcsinh(value / cofactor){cofactor_words(study)}."
+        )
+    elif schema.SCALE in study.adata.var and (study.adata.var[schema.SCALE] == "transformed").any():
+        words.append("Intensities had been transformed before and were used as they were.")
+    return words
+
+
+def cofactor_words(study: Study) -> str:
+    """Give the cofactors that were used."""
+    if schema.COFACTOR not in study.adata.var:
+        return ""
+    values = study.adata.var[schema.COFACTOR].dropna().to_numpy(float)
+    if not len(values):
+        return ""
+    if values.min() == values.max():
+        return f" with cofactor {values.min():.3g}"
+    return (
+        f" with a cofactor of its own for each channel ({values.min():.3g} to {values.max():.3g})"
+    )
+
+
+def cluster_words(study: Study, cite: Any) -> list[str]:
+    """Describe clusters, map and names."""
+    adata, words = study.adata, []
+    if schema.LEIDEN in adata.obs:
+        sketched = done(study, "leiden_sketched")
+        step = "leiden_sketched" if sketched else "leiden"
+        markers = lineage_markers(study)
+        resolution = param(study, step, "resolution")
+        words.append(
+            f"Events were clustered by the Leiden algorithm {cite('leiden')}"
+            + (f" at resolution {float(resolution):g}" if resolution is not None else "")
+            + (f" on {len(markers)} lineage markers ({', '.join(markers)})" if markers else "")
+            + (
+                "; prototypes stood for the events in the graph, and every event took the cluster of its nearest prototype."
+                if sketched
+                else "."
+            )
+        )
+    if schema.UMAP in adata.obsm:
+        words.append(
+            f"Maps are UMAP embeddings {cite('umap')} that place every event; they were not used for any test."
+        )
+    definitions = param(study, schema.ANNOTATE_PHENOTYPES, "definitions")
+    if study.clusters is not None:
+        sets = (
+            ", ".join(map(str, definitions))
+            if isinstance(definitions, (list, tuple))
+            else definitions
+        )
+        words.append(
+            "Populations were named by hierarchical rules of positive and negative markers"
+            + (f" ({sets})" if sets else "")
+            + ", with cut-offs found from the distributions of the data."
+        )
+    return words
+
+
+def lineage_markers(study: Study) -> list[str]:
+    """Return the markers that clusters were built on."""
+    var = study.adata.var
+    if schema.MARKER_CLASS not in var or schema.MARKER not in var:
+        return []
+    return list(var.loc[var[schema.MARKER_CLASS] == "type", schema.MARKER].astype(str))
+
+
+def test_words(study: Study, cite: Any) -> list[str]:
+    """Describe the tests that were made."""
+    words = []
+    if study.abundance is not None:
+        method = "/".join(sorted(set(text_column(study.abundance, "method")) - {""}))
+        within = f", separately in each {study.compartment_key}" if study.compartment_key else ""
+        if "voom" in method or not method:
+            words.append(
+                f"Counts per sample were compared by voom {cite('voom')} and moderated linear models {cite('limma')}{within}"
+                + (f", with {study.donor_key} as block {cite('blocks')}" if study.donor_key else "")
+                + f", after correction for composition by a trimmed mean of log-ratios; the approach follows {cite('diffcyt')}."
+            )
+        else:
+            words.append(f"Counts per sample were compared by the method {method}{within}.")
+        if study.compartment_key and study.treatment_key:
+            words.append("Differences between compartments compare the changes within them.")
+    if done(study, STATE) and study.state is not None:
+        words.append(
+            f"Medians of state markers per sample and population were compared by linear models with moderated variances {cite('limma')},"
+            " weighted by what the number of cells adds to the precision."
+        )
+    if done(study, TRAJECTORIES) and study.trajectories is not None:
+        words.append(
+            "Courses over treatment were called in two stages (screening of all contrasts, then confirmation),"
+            " and called transient only if the late value was shown to be equivalent to baseline."
+        )
+    if study.abundance is not None or study.state is not None:
+        words.append(
+            f"The sample is the unit of replication. False discovery rates are those of Benjamini and Hochberg {cite('fdr')} within each family of contrasts."
+        )
+        words.append(f"The questions asked follow {cite('study')}.")
+    return words

@@ -1,0 +1,329 @@
+"""What the study shows, in plain words: findings, how sure they are, what could not be tested."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import pandas as pd
+
+from cytoclust import schema
+from cytoclust.pl.tables import in_order, is_interaction, labelled, text_column
+from cytoclust.report.numbers import change, interval, percent, probability, signed, significant
+from cytoclust.report.study import ALPHA
+
+if TYPE_CHECKING:
+    from cytoclust.report.study import Study
+
+MOST: Final = 20  # findings told in words; the tables hold all of them
+BROKEN: Final = 0.4  # share of populations moving one way above which the log-ratio is in doubt
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One population (and marker) in one compartment, with what changed."""
+
+    head: str
+    place: str
+    course: str
+    sentences: list[str]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The report's first section."""
+
+    study: list[str] = field(default_factory=list)
+    quality: list[str] = field(default_factory=list)
+    abundance: list[Finding] = field(default_factory=list)
+    abundance_notes: list[str] = field(default_factory=list)
+    state: list[Finding] = field(default_factory=list)
+    state_notes: list[str] = field(default_factory=list)
+    untested: list[str] = field(default_factory=list)
+    caveats: list[str] = field(default_factory=list)
+
+
+def summarise(study: Study) -> Summary:
+    """Write the summary of whatever the study holds."""
+    return Summary(
+        study=study_words(study),
+        quality=quality_words(study),
+        abundance=[] if study.abundance is None else findings(study.abundance, study.trajectories),
+        abundance_notes=[] if study.abundance is None else result_notes(study.abundance),
+        state=[] if study.state is None else findings(study.state, None),
+        state_notes=[] if study.state is None else result_notes(study.state),
+        untested=[
+            *untested_words(study.abundance, "abundance"),
+            *untested_words(study.state, "expression"),
+        ],
+        caveats=caveat_words(study),
+    )
+
+
+def plural(number: int, noun: str) -> str:
+    """Write a number with its noun."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def first_of(names: list[str], limit: int = 6) -> str:
+    """Join the first names and say how many follow."""
+    rest = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def study_words(study: Study) -> list[str]:
+    """Say what was measured and how many events have a name."""
+    adata = study.adata
+    words = []
+    if study.samples is not None:
+        parts = [plural(len(study.samples), "sample")]
+        if study.donor_key in study.samples.columns:
+            parts.append(
+                f"{plural(study.samples[study.donor_key].dropna().nunique(), 'donor')} ({study.donor_key})"
+            )
+        for key in (study.compartment_key, study.treatment_key):
+            if key in study.samples.columns:
+                levels = in_order(study.samples[key].dropna())
+                parts.append(f"{key}: {first_of(levels, 8)}")
+        words.append("The study has " + "; ".join(parts) + ".")
+    words.append(
+        f"{plural(adata.n_obs, 'event')} were analysed on {plural(adata.n_vars, 'channel')}."
+    )
+    if schema.LEIDEN in adata.obs.columns:
+        words.append(f"They form {plural(adata.obs[schema.LEIDEN].nunique(), 'cluster')}.")
+    if schema.PHENOTYPE in adata.obs.columns:
+        names = adata.obs[schema.PHENOTYPE].astype(str)
+        nameless = int((names == schema.UNASSIGNED).sum())
+        found = names[names != schema.UNASSIGNED].nunique()
+        words.append(
+            f"{plural(found, 'named population')} were found; {percent(nameless, adata.n_obs)} of the"
+            " events fit no definition and stay unassigned."
+        )
+    return words
+
+
+def quality_words(study: Study) -> list[str]:
+    """Say how many events and samples were excluded, and why."""
+    words = []
+    table = study.exclusions
+    if table is not None:
+        read, kept = int(table["events"].sum()), int(table["kept"].sum())
+        words.append(
+            f"{read - kept:,} of {read:,} events ({percent(read - kept, read)}) were excluded:"
+        )
+        flags = [flag for flag in schema.QC_FLAGS if flag in table.columns and table[flag].sum()]
+        reasons = [
+            f"{percent(int(table[flag].sum()), read)} {flag.removeprefix('qc_')}"
+            for flag in sorted(flags, key=lambda flag: -table[flag].sum())
+        ]
+        words[-1] += (
+            f" {', '.join(reasons)} (an event can have several reasons)."
+            if reasons
+            else " none had a flag."
+        )
+        share = 1 - table["kept"] / table["events"].where(table["events"] > 0)
+        heavy = [
+            f"{name} ({significant(100 * lost)} %)" for name, lost in share[share > 0.5].items()
+        ]
+        if heavy:
+            words.append(
+                f"More than half of the events were excluded in {first_of(heavy)}: look at these files."
+            )
+    if study.counts is not None:
+        total = study.counts.sum(axis=0)
+        empty = [str(name) for name in total.index[total == 0]]
+        few = [str(name) for name in total.index[(total > 0) & (total < 1000)]]
+        if empty:
+            words.append(
+                f"No events were left in {plural(len(empty), 'sample')}: {first_of(empty)}."
+            )
+        if few:
+            words.append(
+                f"Fewer than 1,000 events were left in {plural(len(few), 'sample')}: {first_of(few)}."
+            )
+    words += design_gaps(study)
+    return words
+
+
+def design_gaps(study: Study) -> list[str]:
+    """Name the samples that the tests leave out because a design value is empty."""
+    words = []
+    for key in (study.treatment_key, study.compartment_key, study.donor_key):
+        if study.samples is None or key not in study.samples.columns:
+            continue
+        column = study.samples[key].astype(object)
+        blank = column.isna() | (column.astype(str).str.strip() == "")
+        if blank.any():
+            names = first_of([str(name) for name in study.samples.index[blank]])
+            words.append(
+                f"Without a value for {key}, clustered and counted but left out of the tests: {names}."
+            )
+    return words
+
+
+def supported(fdr: float) -> str:
+    """Say how well a finding is supported."""
+    return "strong" if fdr < 0.001 else "good" if fdr < 0.01 else "moderate"
+
+
+def spoken(contrast: str) -> str:
+    """Write "d7 - d0" as "at d7 against d0"."""
+    later, middle, earlier = contrast.partition(" - ")
+    return f"at {later} against {earlier}" if middle else contrast
+
+
+def findings(table: pd.DataFrame, calls: pd.DataFrame | None) -> list[Finding]:
+    """Tell the changes below the false discovery rate, the surest populations first."""
+    rows = labelled(table)
+    rows["fdr"] = pd.to_numeric(rows["fdr"], errors="coerce")
+    rows["sure"] = rows["fdr"] < ALPHA
+    crossing = is_interaction(rows)
+    told = rows[rows["sure"] & ~crossing].sort_values("fdr", kind="stable")
+    found = []
+    for head, place in dict.fromkeys(zip(told["name"], told["compartment"], strict=True)):
+        own = rows[(rows["name"] == head) & (rows["compartment"] == place) & rows["sure"]]
+        sentences = [sentence(row) for _, row in own.iterrows()] + elsewhere(rows, crossing, own)
+        found.append(Finding(str(head), str(place), course(calls, head, place), sentences))
+    return found
+
+
+def sentence(row: pd.Series) -> str:
+    """Write one change with its interval, false discovery rate and number of pairs."""
+    effect, low, high = (float(row.get(key, np.nan)) for key in ("effect", "ci_low", "ci_high"))
+    if "log2_fold_change" in row.index:
+        what = f"{change(effect)} {spoken(row['contrast'])}"
+        span = interval(low, high, falling=effect < 0)
+    else:
+        what = f"{'rose' if effect > 0 else 'fell'} by {significant(abs(effect))} {spoken(row['contrast'])}"
+        span = f"{signed(low)} to {signed(high)}"
+    base = ""
+    paired = float(row["n_paired"]) if "n_paired" in row.index else np.nan
+    if np.isfinite(paired):
+        base = f"; {plural(int(paired), 'pair')}"
+    return (
+        f"{what} (95 % interval {span}; FDR {probability(float(row['fdr']))}{base}; "
+        f"{supported(float(row['fdr']))} evidence)"
+    )
+
+
+def elsewhere(rows: pd.DataFrame, crossing: pd.Series, own: pd.DataFrame) -> list[str]:
+    """Say whether the change is shown to differ between compartments, or merely not seen in both."""
+    name, place = own["name"].iloc[0], own["compartment"].iloc[0]
+    here = rows[rows["name"] == name]
+    kinds: dict[tuple[str, bool], list[str]] = {}
+    for contrast in in_order(own["contrast"]):
+        same = here[here["contrast"] == contrast]
+        silent = same[~crossing[same.index] & (same["compartment"] != place) & ~same["sure"]]
+        sides = same["compartment"].str.split(" - ")
+        for other in in_order(silent["compartment"]):
+            pair = crossing[same.index] & sides.map(lambda both, o=other: {place, o} == set(both))
+            if pair.any():
+                kinds.setdefault((other, bool(same["sure"][pair].any())), []).append(contrast)
+    words = []
+    for (other, shown), contrasts in kinds.items():
+        when = ", ".join(contrasts)
+        words.append(
+            f"shown to differ from {other} ({when})"
+            if shown
+            else f"not found in {other} ({when}), where a different course is not shown either"
+        )
+    return words
+
+
+def course(calls: pd.DataFrame | None, population: str, place: str) -> str:
+    """Return the called course, "" without one."""
+    if calls is None:
+        return ""
+    same = (text_column(calls, "population") == population) & (
+        text_column(calls, "compartment") == place
+    )
+    return next((call for call in text_column(calls, "call")[same] if call), "")
+
+
+def result_notes(table: pd.DataFrame) -> list[str]:
+    """Say how many tests were made, what they could have missed, and if nothing was found."""
+    rows = labelled(table)
+    if rows.empty:
+        return ["Nothing could be tested; the reasons stand below."]
+    sure = pd.to_numeric(rows["fdr"], errors="coerce") < ALPHA
+    words = [
+        f"{int(sure.sum()):,} of {plural(len(rows), 'test')} have a false discovery rate below"
+        f" {ALPHA:g}; about one in twenty of these findings may be false."
+        if sure.any()
+        else f"None of {plural(len(rows), 'test')} has a false discovery rate below {ALPHA:g}."
+    ]
+    if {"std_error", "df"} <= set(rows.columns):
+        words.append(reach_words(rows, folds="log2_fold_change" in table.columns))
+    return [*words, "No finding is not proof of no change."]
+
+
+def reach_words(rows: pd.DataFrame, *, folds: bool) -> str:
+    """Say which change a single test finds four times out of five, per compartment."""
+    from scipy.stats import t
+
+    df = np.maximum(pd.to_numeric(rows["df"], errors="coerce").fillna(10).to_numpy(float), 1)
+    error = pd.to_numeric(rows["std_error"], errors="coerce").to_numpy(float)
+    needed = (t.ppf(0.975, df) + t.ppf(0.8, df)) * error
+    parts = []
+    for place in in_order(rows["compartment"]):
+        here = needed[(rows["compartment"] == place).to_numpy()]
+        if not np.isfinite(here).any():
+            continue
+        size = float(np.nanmedian(here))
+        text = f"{significant(2.0**size)}-fold" if folds else significant(size)
+        parts.append(f"{text} in {place}" if place else text)
+    return (
+        "The change that a single test (p < 0.05, before correction) would find four times out of"
+        f" five, for the middle population: {', '.join(parts)}."
+    )
+
+
+def untested_words(table: pd.DataFrame | None, what: str) -> list[str]:
+    """Group rows without a result by their reason."""
+    if table is None or "status" not in table.columns:
+        return []
+    status = text_column(table, "status")
+    rows = table[~status.isin(["ok", ""])]
+    if rows.empty:
+        return []
+    reason = text_column(rows, "reason").where(
+        text_column(rows, "reason") != "", text_column(rows, "status")
+    )
+    words = []
+    for text, group in rows.groupby(reason, sort=False):
+        names = first_of(in_order(text_column(group, "population")))
+        words.append(f"{plural(len(group), 'test')} of {what} not made ({text}): {names}.")
+    if len(words) > MOST:
+        left = len(words) - MOST
+        words = [*words[:MOST], f"… and {left} further reasons, in the table."]
+    return words
+
+
+def caveat_words(study: Study) -> list[str]:
+    """Say what has to be kept in mind when the results are read."""
+    words: list[str] = []
+    table = study.abundance
+    if table is None:
+        return words
+    denominators = set(text_column(table, "denominator"))
+    if "log_ratio" in denominators:
+        words.append(
+            "Cytometry counts shares, not cells per volume. Changes of abundance are log-ratios: each"
+            " population against the middle of the others in the same sample, so that one growing"
+            " population does not make all others seem to shrink. They are not changes of absolute counts."
+        )
+    rows = labelled(table)
+    sure = (pd.to_numeric(rows["fdr"], errors="coerce") < ALPHA) & ~is_interaction(rows)
+    for (place, contrast), group in rows.groupby(["compartment", "contrast"], sort=False):
+        inside = sure[group.index]
+        for direction, moved in (("up", group["effect"] > 0), ("down", group["effect"] < 0)):
+            share = float((inside & moved).mean())
+            if share > BROKEN and len(group) >= 5:
+                where = f"{place}, {contrast}" if place else contrast
+                words.append(
+                    f"{significant(100 * share)} % of the populations move {direction} in {where}: with"
+                    " so many changes there is no stable reference, and the size and even the sign of"
+                    " the smaller changes there are in doubt. Compare with absolute counts."
+                )
+    return words
