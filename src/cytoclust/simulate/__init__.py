@@ -1,0 +1,5 @@
+"""A clinical study with known truth, written as real FCS files."""
+
+from cytoclust.simulate.study import study
+
+__all__ = ["study"]
