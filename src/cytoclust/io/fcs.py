@@ -104,6 +104,7 @@ class FcsHeader:
     spillover_keyword: str = ""
     spillover_problem: str = ""
     oddities: list[str] = field(default_factory=list)
+    has_next: bool = False
 
 
 def read_fcs_datasets(
@@ -203,7 +204,9 @@ def _headers(file: BinaryIO, name: str, *, keep: bool) -> Iterator[FcsHeader]:
         layout = read_layout(segments, n_channels)
         located = locate_data(file, segments, layout, keep=keep)
         start = _next_start(file, segments, located, file_size=file_size)
-        yield _header(segments, located)
+        header = _header(segments, located)
+        header.has_next = start is not None
+        yield header
 
 
 def _header(segments: Segments, located: Located) -> FcsHeader:

@@ -1,0 +1,295 @@
+"""Read a clinical study: sample sheet, panel and event files become one AnnData."""
+
+from __future__ import annotations
+
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+from cytoclust import checks, schema
+from cytoclust.errors import FcsWarning, StudyError, StudyWarning
+from cytoclust.io.sheets import read_panel, read_sheet
+from cytoclust.io.sources import Loaded, Source, load_source, open_source
+from cytoclust.io.study_panel import refuse_transformed, study_channels
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+
+def read_study(
+    samples: str | PathLike[str] | pd.DataFrame,
+    panel: str | PathLike[str] | pd.DataFrame | None = None,
+    *,
+    sample_key: str = schema.SAMPLE,
+    layer_raw: bool = True,
+    n_jobs: int | None = None,
+    progress: bool = False,
+    on_truncated: Literal["error", "keep"] = "error",
+) -> AnnData:
+    """Read all event files of a study (FCS, CSV or Parquet) into one AnnData.
+
+    Everything is checked before the first event is read: sheet, panel, and the header of each file.
+
+    Parameters
+    ----------
+    samples
+        CSV file or table with one row per event file: ``file`` (relative to the sheet; for a table,
+        to the working folder), ``sample`` and any design columns. Empty cells are missing values.
+    panel
+        CSV file or table with ``channel, marker, marker_class`` (type, state or none) and optionally
+        ``scale`` (linear or transformed) and ``cofactor``. Without it, markers come from $PnS, and
+        every fluorescence or mass channel with a marker is of class type.
+    sample_key
+        Column of the sheet that names the samples.
+    layer_raw
+        Keep a copy of the values as acquired in ``layers["raw"]``.
+    n_jobs
+        Files decoded at the same time; all cores by default.
+    progress
+        Show a progress bar.
+    on_truncated
+        ``"keep"`` reads the whole events of a file that ends too early, with a warning.
+
+    Returns
+    -------
+    AnnData with
+
+    - ``X`` float32 (n_events, n_channels), linear values as acquired; ``layers["raw"]`` a copy
+    - ``obs["sample"]`` and the design columns (categorical), ``obs["event"]`` int32, row in the file
+    - ``var``: channel, marker, channel_type, marker_class, scale, cofactor; the index is unique
+    - ``uns["cytoclust"]["samples"]``: the sheet, with samples of 0 events
+    - ``uns["cytoclust"]["read_study"]``: files (path, SHA-256, events, spillover), spillover
+      matrices and channel ranges
+
+    Raises
+    ------
+    StudyError
+        If sheet, panel and files do not fit together, or values look transformed and the panel does
+        not say which scale they have.
+    FcsFormatError
+        If a file cannot be decoded.
+
+    Warns
+    -----
+    StudyWarning
+        If samples have no events, or channels differ between files or are left out.
+    FcsWarning
+        If a file was odd.
+
+    Notes
+    -----
+    Integers that $PnE declares as logarithms are converted to linear values; nothing else is scaled.
+    Memory: the result, and the files that are being decoded. The result does not depend on `n_jobs`.
+
+    References
+    ----------
+    Spidlen J et al. Data File Standard for Flow Cytometry, version FCS 3.2.
+    Cytometry A 2021. doi:10.1002/cyto.a.24225
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> import cytoclust as cc
+    >>> from cytoclust.io.fcs_writing import write_fcs_file
+    >>> events = np.array([[900.0, 12000.0], [800.0, 30.0]])
+    >>> write_fcs_file("a.fcs", events, ["FSC-A", "FITC-A"], markers=["", "CD3"])
+    >>> sheet = pd.DataFrame({"file": ["a.fcs"], "sample": ["a"], "visit": ["d0"]})
+    >>> cc.io.read_study(sheet).shape
+    (2, 2)
+    """
+    checks.check_one_of("on_truncated", on_truncated, ("error", "keep"))
+    sheet = read_sheet(samples, sample_key=sample_key)
+    table = None if panel is None else read_panel(panel)
+    _refuse_missing(sheet.files)
+    workers = _workers(n_jobs, len(sheet.files))
+    with ThreadPoolExecutor(workers) as pool:
+        sources = list(
+            pool.map(lambda path: open_source(path, on_truncated=on_truncated), sheet.files)
+        )
+    names = list(sheet.table.index)
+    var = study_channels(sources, names, table)
+    _report(sources, names)
+    starts = np.concatenate([[0], np.cumsum([source.n_events for source in sources])])
+    values = np.empty((int(starts[-1]), len(var)), dtype=np.float32)
+    loaded = _load(
+        sources, values, starts, channels=list(var.index), workers=workers, progress=progress
+    )
+    _report_values(loaded, names)
+    refuse_transformed(values, var)
+    adata = _assemble(values, var, sheet.table, starts=starts)
+    if layer_raw:
+        adata.layers[schema.RAW] = values.copy()
+    params: dict[str, Any] = {
+        "samples": "" if isinstance(samples, pd.DataFrame) else str(Path(samples).absolute()),
+        "panel": ""
+        if panel is None or isinstance(panel, pd.DataFrame)
+        else str(Path(panel).absolute()),
+        "layer_raw": layer_raw,
+        "on_truncated": on_truncated,
+    }
+    files, spillover = _file_table(sources, loaded, names)
+    checks.record(
+        adata,
+        schema.READ_STUDY,
+        params,
+        files=files,
+        spillover=spillover,
+        ranges=_ranges(sources, list(var.index)),
+    )
+    adata.uns[schema.UNS][schema.SAMPLES] = sheet.table.copy()
+    return adata
+
+
+def _refuse_missing(files: list[Path]) -> None:
+    missing = [str(path) for path in files if not path.is_file()]
+    if missing:
+        msg = (
+            f"{len(missing)} of {len(files)} event files not found: {checks.listing(missing)}. "
+            "`file` counts from the folder of the sample sheet; correct it, or put the files there."
+        )
+        raise StudyError(msg)
+
+
+def _workers(n_jobs: int | None, n_files: int) -> int:
+    from cytoclust.numerics.threads import available_threads
+
+    wanted = available_threads() if n_jobs in (None, -1) else max(1, int(n_jobs or 1))
+    return max(1, min(wanted, n_files))
+
+
+def _report(sources: list[Source], names: list[str]) -> None:
+    """Warn of what is odd in the headers, once per kind."""
+    for kind, category in (("oddities", FcsWarning), ("notes", StudyWarning)):
+        found: dict[str, list[str]] = {}
+        for source in sources:
+            for text in getattr(source, kind):
+                found.setdefault(text, []).append(str(source.path))
+        for text, paths in found.items():
+            more = f" (and {len(paths) - 1} more files)" if len(paths) > 1 else ""
+            warnings.warn(f"{paths[0]}{more}: {text}", category, stacklevel=3)
+    empty = [name for name, source in zip(names, sources, strict=True) if source.n_events == 0]
+    if empty:
+        msg = (
+            f"samples without any event: {checks.listing(empty)}; they stay in the sample table "
+            "and count as 0 everywhere"
+        )
+        warnings.warn(msg, StudyWarning, stacklevel=3)
+
+
+def _report_values(loaded: list[Loaded], names: list[str]) -> None:
+    counts = [
+        f"{name}: {result.n_not_finite}"
+        for name, result in zip(names, loaded, strict=True)
+        if result.n_not_finite
+    ]
+    if counts:
+        msg = (
+            f"values that are NaN or infinite: {checks.listing(counts)}; they are kept, and "
+            "pp.flag_invalid flags their events"
+        )
+        warnings.warn(msg, StudyWarning, stacklevel=3)
+
+
+def _load(
+    sources: list[Source],
+    values: NDArray[np.float32],
+    starts: NDArray[np.int64],
+    *,
+    channels: list[str],
+    workers: int,
+    progress: bool,
+) -> list[Loaded]:
+    """Decode the files side by side, each into its own rows of `values`."""
+
+    def load(index: int) -> Loaded:
+        rows = values[starts[index] : starts[index + 1]]
+        result = load_source(sources[index], rows, channels)
+        sources[index].table = None  # a table is no longer needed
+        return result
+
+    with ThreadPoolExecutor(workers) as pool:
+        results = pool.map(load, range(len(sources)))
+        if progress:
+            from rich.console import Console
+            from rich.progress import track
+
+            console = Console(stderr=True)
+            results = iter(track(results, "Reading files", total=len(sources), console=console))
+        return list(results)
+
+
+def _assemble(
+    values: NDArray[np.float32],
+    var: pd.DataFrame,
+    samples: pd.DataFrame,
+    *,
+    starts: NDArray[np.int64],
+) -> AnnData:
+    """Build the AnnData; every event carries its sample's design."""
+    counts = np.diff(starts)
+    codes = np.repeat(np.arange(len(samples), dtype=np.int32), counts)
+    names = pd.Index([str(name) for name in samples.index])
+    columns: dict[str, Any] = {schema.SAMPLE: pd.Categorical.from_codes(codes, categories=names)}
+    for name in samples.columns:
+        design = pd.Categorical(samples[name])
+        columns[str(name)] = pd.Categorical.from_codes(
+            design.codes[codes], categories=design.categories
+        )
+    columns[schema.EVENT] = (
+        np.arange(len(values), dtype=np.int64) - np.repeat(starts[:-1], counts)
+    ).astype(np.int32)
+    index = pd.Index(np.arange(len(values)).astype(str))
+    return ad.AnnData(values, obs=pd.DataFrame(columns, index=index), var=var)
+
+
+def _file_table(
+    sources: list[Source], loaded: list[Loaded], names: list[str]
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return one row per file, and each different spillover matrix once."""
+    matrices: dict[str, Any] = {}
+    known: dict[tuple[Any, ...], str] = {}
+    identifiers = []
+    for source in sources:
+        matrix = source.spillover
+        if matrix is None:
+            identifiers.append("")
+            continue
+        key = (*matrix.columns, matrix.to_numpy().tobytes())
+        if key not in known:
+            known[key] = f"spillover_{len(known) + 1}"
+            matrices[known[key]] = {
+                "channels": np.array(list(matrix.columns), dtype=object),
+                "values": matrix.to_numpy(dtype=np.float64),
+            }
+        identifiers.append(known[key])
+    table = pd.DataFrame(
+        {
+            schema.SAMPLE: names,
+            "file": [str(source.path) for source in sources],
+            "sha256": [result.sha256 for result in loaded],
+            "n_events": np.array([source.n_events for source in sources], dtype=np.int64),
+            "n_not_finite": np.array([result.n_not_finite for result in loaded], dtype=np.int64),
+            "spillover_id": identifiers,
+            "spillover_problem": [source.spillover_problem for source in sources],
+            "timestep": np.array([source.timestep for source in sources], dtype=np.float64),
+        },
+        index=pd.Index([str(number) for number in range(len(names))]),
+    )
+    return table, matrices
+
+
+def _ranges(sources: list[Source], channels: list[str]) -> NDArray[np.float64]:
+    """Return the largest range ($PnR) of each channel over the files, NaN where unknown."""
+    largest = np.full(len(channels), np.nan)
+    for source in sources:
+        columns = [source.channels.index(name) for name in channels]
+        largest = np.fmax(largest, source.ranges[columns])
+    return largest
