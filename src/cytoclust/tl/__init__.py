@@ -1,3 +1,6 @@
-"""Placeholder docstring; the room's author writes it."""
+"""Tools: clusters, embedding, phenotypes and the statistics of abundance and state."""
 
-__all__: list[str] = []
+from cytoclust.tl.abundance import differential_abundance
+from cytoclust.tl.design import Design, design
+
+__all__ = ["Design", "design", "differential_abundance"]

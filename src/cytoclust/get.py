@@ -1,0 +1,398 @@
+"""Tables out of an AnnData: cells, shares and medians per population and sample."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+
+from cytoclust import checks, schema
+from cytoclust.errors import ArgumentError, StudyError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+__all__ = ["counts", "hierarchy", "medians", "proportions", "sample_table", "with_parents"]
+
+POPULATION = "population"
+
+
+def sample_table(data: AnnData, *, sample_key: str = schema.SAMPLE) -> pd.DataFrame:
+    """Return the sample sheet: one row per sample, also those without events.
+
+    Parameters
+    ----------
+    data
+        Events of a study.
+    sample_key
+        Column of ``obs`` that names the sample.
+
+    Returns
+    -------
+    DataFrame
+        Index = sample name (str) in sheet order; the design columns. Without a recorded sheet, the
+        columns of ``obs`` that are constant within every sample.
+
+    Raises
+    ------
+    MissingSlotError
+        ``obs[sample_key]`` is not there.
+
+    Examples
+    --------
+    >>> import anndata, numpy as np, pandas as pd, cytoclust as cc
+    >>> obs = pd.DataFrame(
+    ...     {"sample": ["a", "a", "b"], "visit": ["d0", "d0", "d7"]}, index=list("123")
+    ... )
+    >>> cc.get.sample_table(anndata.AnnData(np.zeros((3, 1)), obs=obs))["visit"].tolist()
+    ['d0', 'd7']
+    """
+    checks.check_key(data, sample_key)
+    recorded = checks.recorded(data, schema.SAMPLES)
+    if sample_key == schema.SAMPLE and isinstance(recorded, pd.DataFrame):
+        table = recorded.copy()
+    else:
+        table = _table_from_obs(data.obs, sample_key)
+    table.index = pd.Index([str(name) for name in table.index], name=schema.SAMPLE)
+    return table
+
+
+def _table_from_obs(obs: pd.DataFrame, sample_key: str) -> pd.DataFrame:
+    """Columns of ``obs`` that do not vary within a sample, one row per sample."""
+    groups = obs.groupby(sample_key, observed=False, sort=False)
+    varied = groups.nunique(dropna=False).max()
+    constant = [name for name in varied.index if varied[name] <= 1]
+    names = _levels(obs[sample_key])
+    first = obs[~obs[sample_key].duplicated() & obs[sample_key].notna()]
+    table = first.set_index(first[sample_key].astype(str))[constant]
+    return table.reindex(names)
+
+
+def _levels(column: pd.Series) -> list[str]:
+    """Categories in their order, or values in order of appearance."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return [str(name) for name in column.cat.categories]
+    return list(dict.fromkeys(column.dropna().astype(str)))
+
+
+def _codes(data: AnnData, key: str, levels: list[str]) -> NDArray[np.int64]:
+    """Position of each event's value in `levels`, -1 where it has none."""
+    column = data.obs[key]
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        place = {name: i for i, name in enumerate(levels)}
+        lookup = np.array(
+            [*(place.get(str(name), -1) for name in column.cat.categories), -1], dtype=np.int64
+        )
+        return lookup[column.cat.codes.to_numpy()]
+    text = column.astype(str).where(column.notna())
+    return pd.Categorical(text, categories=levels).codes.astype(np.int64)
+
+
+def _population_codes(data: AnnData, groupby: str) -> tuple[NDArray[np.int64], list[str]]:
+    """Code of each event's population; events without one are `unassigned`."""
+    remedy = "Run tl.annotate_phenotypes or tl.leiden first, or give another groupby."
+    checks.check_key(data, groupby, remedy=remedy)
+    names = _levels(data.obs[groupby])
+    codes = _codes(data, groupby, names)
+    if (codes < 0).any():
+        if schema.UNASSIGNED not in names:
+            names.append(schema.UNASSIGNED)
+        codes = np.where(codes < 0, names.index(schema.UNASSIGNED), codes)
+    return codes, names
+
+
+def _sample_codes(data: AnnData, sample_key: str) -> tuple[NDArray[np.int64], list[str]]:
+    """Code of each event's sample, and the samples in sheet order."""
+    names = list(sample_table(data, sample_key=sample_key).index)
+    codes = _codes(data, sample_key, names)
+    if (codes < 0).any():
+        strange = data.obs[sample_key][codes < 0].astype(str).unique()
+        msg = (
+            f"obs[{sample_key!r}] must name samples of the sample sheet; "
+            f"{int((codes < 0).sum())} events have {checks.listing(strange)}. "
+            "Correct the names or give their rows in uns['cytoclust']['samples']."
+        )
+        raise StudyError(msg)
+    return codes, names
+
+
+def counts(
+    data: AnnData,
+    groupby: str = schema.PHENOTYPE,
+    *,
+    sample_key: str = schema.SAMPLE,
+    parents: bool = False,
+) -> pd.DataFrame:
+    """Count the events of each population in each sample.
+
+    Parameters
+    ----------
+    data
+        Events of a study.
+    groupby
+        Column of ``obs`` with the populations; events without a value count as `unassigned`.
+    sample_key
+        Column of ``obs`` that names the sample.
+    parents
+        Add the inner nodes of the phenotype hierarchy, each with the events of all below it.
+
+    Returns
+    -------
+    DataFrame
+        Populations x samples (int64); samples without events are columns of 0.
+
+    Raises
+    ------
+    MissingSlotError
+        A column of ``obs`` is not there.
+    StudyError
+        An event belongs to no sample of the sheet.
+
+    Examples
+    --------
+    >>> import anndata, numpy as np, pandas as pd, cytoclust as cc
+    >>> obs = pd.DataFrame({"sample": list("aab"), "phenotype": ["T", "B", "T"]}, index=list("123"))
+    >>> cc.get.counts(anndata.AnnData(np.zeros((3, 1)), obs=obs)).loc["T"].tolist()
+    [1, 1]
+    """
+    groups, populations = _population_codes(data, groupby)
+    codes, samples = _sample_codes(data, sample_key)
+    size = (len(populations), len(samples))
+    flat = np.bincount(groups * size[1] + codes, minlength=size[0] * size[1])
+    table = pd.DataFrame(
+        flat.reshape(size).astype(np.int64),
+        index=pd.Index(populations, name=POPULATION),
+        columns=pd.Index(samples, name=schema.SAMPLE),
+    )
+    return with_parents(table, hierarchy(data)) if parents else table
+
+
+def hierarchy(data: AnnData) -> pd.DataFrame:
+    """Return the phenotype hierarchy that ``tl.annotate_phenotypes`` recorded.
+
+    Parameters
+    ----------
+    data
+        Annotated events.
+
+    Returns
+    -------
+    DataFrame
+        Index = phenotype; column ``parent`` ("" at a root), and what else was recorded.
+
+    Raises
+    ------
+    MissingSlotError
+        Phenotypes were not annotated.
+    """
+    step = checks.require_step(data, schema.ANNOTATE_PHENOTYPES, "tl.annotate_phenotypes")
+    table: pd.DataFrame = step["hierarchy"]
+    return table
+
+
+def _parents_of(table: pd.DataFrame) -> dict[str, str]:
+    """Phenotype -> parent, "" at a root."""
+    parent = table["parent"].astype(str).where(table["parent"].notna(), "")
+    return {str(name): str(above) for name, above in zip(table.index, parent, strict=True)}
+
+
+def ancestors(name: str, parent_of: dict[str, str]) -> list[str]:
+    """Return the line from the parent of `name` up to its root."""
+    line: list[str] = []
+    above = parent_of.get(name, "")
+    while above and above not in line:
+        line.append(above)
+        above = parent_of.get(above, "")
+    return line
+
+
+def with_parents(table: pd.DataFrame, tree: pd.DataFrame) -> pd.DataFrame:
+    """Add the inner nodes of a hierarchy to a counts table.
+
+    Parameters
+    ----------
+    table
+        Populations x samples.
+    tree
+        Index = population, column ``parent`` ("" or missing at a root).
+
+    Returns
+    -------
+    DataFrame
+        The rows of `table`, those with something below them replaced by the sum of their own and
+        all below, and the parents that were not there.
+
+    Examples
+    --------
+    >>> import pandas as pd, cytoclust as cc
+    >>> table = pd.DataFrame({"a": [1, 2]}, index=["CD4 T", "CD8 T"])
+    >>> tree = pd.DataFrame(
+    ...     {"parent": ["T cell", "T cell", ""]}, index=["CD4 T", "CD8 T", "T cell"]
+    ... )
+    >>> cc.get.with_parents(table, tree)["a"].to_dict()
+    {'CD4 T': 1, 'CD8 T': 2, 'T cell': 3}
+    """
+    parent_of = _parents_of(tree)
+    sums: dict[str, NDArray[np.int64]] = {}
+    for name, row in zip(table.index.astype(str), table.to_numpy(), strict=True):
+        for node in (name, *ancestors(name, parent_of)):
+            sums[node] = sums[node] + row if node in sums else row.copy()
+    order = [*table.index.astype(str), *(node for node in sums if node not in set(table.index))]
+    values = np.array([sums[name] for name in order]).reshape(len(order), table.shape[1])
+    return pd.DataFrame(values, index=pd.Index(order, name=table.index.name), columns=table.columns)
+
+
+def proportions(
+    data: AnnData,
+    groupby: str = schema.PHENOTYPE,
+    *,
+    of: Literal["total", "parent"] = "total",
+    sample_key: str = schema.SAMPLE,
+) -> pd.DataFrame:
+    """Return the share of each population in each sample.
+
+    Parameters
+    ----------
+    data
+        Events of a study.
+    groupby
+        Column of ``obs`` with the populations.
+    of
+        ``total``: all events of the sample, `unassigned` included. ``parent``: the events of the
+        parent phenotype; inner nodes are rows too.
+    sample_key
+        Column of ``obs`` that names the sample.
+
+    Returns
+    -------
+    DataFrame
+        Populations x samples, fractions of 1; NaN where there is nothing to divide by.
+
+    Raises
+    ------
+    ArgumentError
+        `of` is neither.
+    MissingSlotError
+        A column, or for ``parent`` the hierarchy, is not there.
+
+    Examples
+    --------
+    >>> import anndata, numpy as np, pandas as pd, cytoclust as cc
+    >>> obs = pd.DataFrame({"sample": list("aab"), "phenotype": ["T", "B", "T"]}, index=list("123"))
+    >>> cc.get.proportions(anndata.AnnData(np.zeros((3, 1)), obs=obs)).loc["T"].tolist()
+    [0.5, 1.0]
+    """
+    checks.check_one_of("of", of, ("total", "parent"))
+    direct = counts(data, groupby, sample_key=sample_key)
+    totals = direct.sum(axis=0)
+    if of == "total":
+        return direct / totals.where(totals > 0)
+    tree = hierarchy(data)
+    table = with_parents(direct, tree)
+    parent_of = _parents_of(tree)
+    below = [
+        table.loc[above].to_numpy() if above in table.index else totals.to_numpy()
+        for above in (parent_of.get(name, "") for name in table.index)
+    ]
+    divisor = np.array(below, dtype=np.float64).reshape(table.shape)
+    divisor[divisor <= 0] = np.nan
+    return table / pd.DataFrame(divisor, index=table.index, columns=table.columns)
+
+
+def _state_channels(data: AnnData, markers: Sequence[str] | None) -> dict[str, int]:
+    """Marker -> position in ``var``: those asked for, or all of class state."""
+    key = schema.MARKER if schema.MARKER in data.var.columns else None
+    names = [str(m) for m in (data.var[key] if key else data.var_names)]
+    if markers is None:
+        checks.check_key(data, schema.MARKER_CLASS, place="var", remedy="Name the markers.")
+        chosen = (data.var[schema.MARKER_CLASS].astype(str) == "state").to_numpy()
+        return {names[i]: int(i) for i in np.flatnonzero(chosen)}
+    channels = [str(name) for name in data.var_names]
+    found = {}
+    for marker in markers:
+        if marker not in names and marker not in channels:
+            msg = f"marker {marker!r} not found; available: {checks.listing(names)}. Check the spelling."
+            raise ArgumentError(msg)
+        found[marker] = names.index(marker) if marker in names else channels.index(marker)
+    return found
+
+
+def medians(
+    data: AnnData,
+    groupby: str = schema.PHENOTYPE,
+    *,
+    markers: Sequence[str] | None = None,
+    layer: str | None = None,
+    min_events: int = 10,
+    sample_key: str = schema.SAMPLE,
+) -> pd.DataFrame:
+    """Return the median of each marker in each population and sample, tidy.
+
+    Parameters
+    ----------
+    data
+        Events of a study.
+    groupby
+        Column of ``obs`` with the populations.
+    markers
+        Markers or channels; None takes those with ``var["marker_class"] == "state"``.
+    layer
+        Layer to read; None reads ``X``.
+    min_events
+        Events that a median needs; below it is NaN.
+    sample_key
+        Column of ``obs`` that names the sample.
+
+    Returns
+    -------
+    DataFrame
+        Columns sample, population, marker, median (units of the layer), n_events; one row per
+        combination, always.
+
+    Raises
+    ------
+    MissingSlotError
+        A column or layer is not there.
+    ArgumentError
+        A marker is not there.
+
+    Examples
+    --------
+    >>> import anndata, numpy as np, pandas as pd, cytoclust as cc
+    >>> obs = pd.DataFrame({"sample": list("aab"), "phenotype": list("TTT")}, index=list("123"))
+    >>> var = pd.DataFrame({"marker": ["PD-1"], "marker_class": ["state"]}, index=["BV421-A"])
+    >>> adata = anndata.AnnData(np.array([[1.0], [2], [5]]), obs=obs, var=var)
+    >>> cc.get.medians(adata, min_events=1)["median"].tolist()
+    [1.5, 5.0]
+    """
+    chosen = _state_channels(data, markers)
+    if layer is not None:
+        checks.check_key(data, layer, place="layers")
+    groups, populations = _population_codes(data, groupby)
+    codes, samples = _sample_codes(data, sample_key)
+    size = len(populations) * len(samples)
+    cell = groups * len(samples) + codes
+    order = np.argsort(cell, kind="stable")
+    ends = np.cumsum(np.bincount(cell, minlength=size))
+    starts = np.concatenate([[0], ends[:-1]])
+    values = np.full((len(chosen), size), np.nan)
+    X = data.X if layer is None else data.layers[layer]
+    for row, channel in enumerate(chosen.values()):
+        column = np.asarray(X[:, channel]).ravel()[order]
+        for i in np.flatnonzero(ends - starts >= max(min_events, 1)):
+            values[row, i] = np.median(column[starts[i] : ends[i]])
+    index = pd.MultiIndex.from_product(
+        [populations, list(chosen), samples], names=[POPULATION, schema.MARKER, schema.SAMPLE]
+    )
+    by_marker = values.reshape(len(chosen), len(populations), len(samples)).transpose(1, 0, 2)
+    n_events = np.broadcast_to(
+        (ends - starts).reshape(len(populations), 1, len(samples)), by_marker.shape
+    )
+    tidy = pd.DataFrame(
+        {"median": by_marker.ravel(), "n_events": n_events.ravel()}, index=index
+    ).reset_index()
+    return tidy[[schema.SAMPLE, POPULATION, schema.MARKER, "median", "n_events"]]

@@ -1,0 +1,375 @@
+"""Differential abundance: which populations change over treatment, per compartment."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, cast, get_args
+
+import numpy as np
+import pandas as pd
+
+from cytoclust import get, schema
+from cytoclust.checks import check_one_of, check_positive, listing, logger
+from cytoclust.errors import ArgumentError, StatisticsWarning
+from cytoclust.numerics.threads import thread_limit
+from cytoclust.numerics.voom import fit_abundance, reference_rows, size_factors
+from cytoclust.tl.counts_table import (
+    Abundance,
+    direct_parents,
+    from_anndata,
+    from_tables,
+    hierarchy_table,
+)
+from cytoclust.tl.design import Design, Unit, design
+from cytoclust.tl.results import (
+    Tested,
+    fit_everywhere,
+    tidy,
+    warn_of_exclusions,
+    warn_of_one_sided_change,
+)
+from cytoclust.tl.sheet import as_text, refuse_unknown_column
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+__all__ = ["differential_abundance"]
+
+Method = Literal["voom"]
+Denominator = Literal["log_ratio", "total", "parent", "absolute"]
+Level = Literal["leaf", "parent", "cluster"]
+MIN_PARENT = 10  # cells of the parent below which a share of it means nothing
+MIN_REFERENCE = 4  # populations that size factors should rest on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How the rows are counted and filtered."""
+
+    method: Method
+    denominators: tuple[Denominator, ...]
+    min_cells: float
+    absolute_key: str | None
+
+
+def differential_abundance(  # noqa: PLR0913, the study's columns are named one by one
+    data: AnnData | pd.DataFrame | str | os.PathLike[str],
+    *,
+    treatment_key: str | None,
+    baseline: str | None = None,
+    groupby: str = schema.PHENOTYPE,
+    samples: pd.DataFrame | str | os.PathLike[str] | None = None,
+    sample_key: str = schema.SAMPLE,
+    donor_key: str | None = None,
+    compartment_key: str | None = None,
+    covariates: Sequence[str] = (),
+    contrasts: Sequence[str] | Mapping[str, Mapping[str, float]] | None = None,
+    method: Method = "voom",
+    denominator: Denominator | Sequence[Denominator] = "log_ratio",
+    levels: Level | Sequence[Level] = "leaf",
+    cluster_key: str = schema.LEIDEN,
+    hierarchy: pd.DataFrame | Mapping[str, str] | None = None,
+    absolute_key: str | None = None,
+    min_cells: float = 3,
+) -> pd.DataFrame:
+    """Test which populations change over treatment, within each compartment and between them.
+
+    Parameters
+    ----------
+    data
+        Events of a study, or a counts table (populations x samples; also a CSV of it).
+    treatment_key, compartment_key, donor_key
+        Columns of the sample sheet; each may be None, not both of the first two. See `design`.
+    baseline
+        Level that the others are compared with; by default the first.
+    groupby
+        Column of ``obs`` with the populations.
+    samples
+        Sample sheet; needed with a counts table, where its column ``total`` (if any) gives the
+        cells of each sample.
+    sample_key
+        Column of sample names.
+    covariates
+        Columns or formula terms to adjust for. See `design`.
+    contrasts
+        ``"d7 - d0"`` texts or name -> {level: weight}. See `design`.
+    method
+        ``voom``.
+    denominator
+        What abundance is relative to, one or several: ``log_ratio`` (corrected for composition),
+        ``total`` cells, ``parent`` phenotype, ``absolute`` (with `absolute_key`).
+    levels
+        ``leaf``: the populations of `groupby`; ``parent``: the inner nodes of the hierarchy, each
+        with all below it; ``cluster``: those of `cluster_key`.
+    cluster_key
+        Column of ``obs`` with the clusters.
+    hierarchy
+        Index = population with column ``parent``, or child -> parent; by default as recorded by
+        ``tl.annotate_phenotypes``.
+    absolute_key
+        Column of the sheet with the concentration of all counted cells (cells per volume).
+    min_cells
+        A population is tested in a compartment if it has this many cells in at least as many
+        samples as the rarest level has; 0 tests all.
+
+    Returns
+    -------
+    DataFrame
+        One row per population x compartment x contrast, always: population, level, parent,
+        denominator, compartment, contrast, log2_fold_change, ci_low, ci_high (95 %), std_error, df,
+        statistic, p_value, fdr, n_samples, n_paired, method, status, reason. `n_samples` counts the
+        samples at the levels compared, `n_paired` the donors that have them all. `status` is ok,
+        too few or not estimable, with the reason.
+
+    Raises
+    ------
+    DesignError
+        The design does not fit the sheet. See `design`.
+    ArgumentError
+        An option has no such value, or lacks what it needs.
+    MissingSlotError
+        A column of ``obs`` or the hierarchy is not there.
+
+    Warns
+    -----
+    StudyWarning
+        Samples take no part.
+    StatisticsWarning
+        More than 40 % of the populations are significant in the same direction, or the size factors
+        rest on too few populations.
+
+    Notes
+    -----
+    Each compartment is fitted separately, so that a noisier compartment cannot make another look
+    significant. Library size = cells x trimmed log-ratio size factor; limma-voom with one mean per
+    level, one correlation within donors, moderated t. The interaction row (compartment "BM - PB")
+    is the difference of two compartments with Welch-Satterthwaite degrees of freedom.
+    False discovery rates (Benjamini-Hochberg) are per level, denominator, compartment and contrast.
+    Cells named `unassigned` are part of every total and are tested as a population of their own: a
+    change there says that the naming depends on treatment. Where a parent has cells of its own that
+    are not named further, and parents are asked for, those stand as "NAME, not named further".
+    Does not depend on sample order, population order or threads.
+
+    References
+    ----------
+    Law, Chen, Shi and Smyth 2014, doi:10.1186/gb-2014-15-2-r29; Smyth, Michaud and Scott 2005,
+    doi:10.1093/bioinformatics/bti270.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd, cytoclust as cc
+    >>> rng = np.random.default_rng(0)
+    >>> sheet = pd.DataFrame(
+    ...     {
+    ...         "sample": [f"s{i}" for i in range(12)],
+    ...         "visit": ["d0", "d7"] * 6,
+    ...         "patient": np.repeat(list("abcdef"), 2),
+    ...     }
+    ... )
+    >>> counts = pd.DataFrame(
+    ...     rng.poisson(200, (6, 12)), index=[f"c{i}" for i in range(6)], columns=sheet["sample"]
+    ... )
+    >>> found = cc.tl.differential_abundance(
+    ...     counts, samples=sheet, treatment_key="visit", donor_key="patient"
+    ... )
+    >>> len(found), set(found["contrast"])
+    (6, {'d7 - d0'})
+    """
+    options = _options(method, denominator, min_cells=min_cells, absolute_key=absolute_key)
+    wanted = _choices("levels", levels, get_args(Level))
+    if isinstance(data, (pd.DataFrame, str, os.PathLike)):
+        if "cluster" in wanted:
+            msg = "levels='cluster' needs an AnnData with events; got a counts table. Give the cluster counts as data."
+            raise ArgumentError(msg)
+        leaf = from_tables(data, samples, sample_key=sample_key, groupby=groupby)
+    else:
+        leaf = from_anndata(data, groupby, samples=samples, sample_key=sample_key)
+    if hierarchy is not None:
+        leaf = replace(leaf, tree=hierarchy_table(hierarchy))
+    plan = design(
+        leaf.sheet,
+        treatment_key=treatment_key,
+        baseline=baseline,
+        compartment_key=compartment_key,
+        donor_key=donor_key,
+        covariates=covariates,
+        contrasts=contrasts,
+    ).without(list(leaf.totals.index[leaf.totals <= 0]), "no events")
+    warn_of_exclusions(plan)
+    tables = []
+    for level in wanted:
+        if level == "cluster":
+            given = from_anndata(data, cluster_key, samples=leaf.sheet, sample_key=sample_key)
+            tables.append(level_table(replace(given, level="cluster", tree=None), plan, options))
+        else:
+            tables.append(level_table(leaf, plan, options, rows=level, beside="parent" in wanted))
+    result = pd.concat(tables, ignore_index=True)
+    logger.info(
+        "differential_abundance: %d rows, %d ok", len(result), (result["status"] == "ok").sum()
+    )
+    return result
+
+
+def _options(
+    method: str, denominator: str | Sequence[str], *, min_cells: float, absolute_key: str | None
+) -> Options:
+    """Check the options that do not depend on the data."""
+    check_one_of("method", method, get_args(Method))
+    chosen = _choices("denominator", denominator, get_args(Denominator))
+    if min_cells:
+        check_positive("min_cells", min_cells)
+    if "absolute" in chosen and absolute_key is None:
+        msg = "denominator 'absolute' needs absolute_key=, the column with cells per volume; got None. Name it."
+        raise ArgumentError(msg)
+    return Options(
+        method=cast("Method", method),
+        denominators=cast("tuple[Denominator, ...]", chosen),
+        min_cells=min_cells,
+        absolute_key=absolute_key,
+    )
+
+
+def _choices(name: str, given: str | Sequence[str], options: Sequence[str]) -> tuple[str, ...]:
+    """Return one or several choices as a tuple without repeats."""
+    chosen = (given,) if isinstance(given, str) else tuple(dict.fromkeys(given))
+    for choice in chosen:
+        check_one_of(name, choice, options)
+    if not chosen:
+        msg = f"{name} must be at least one of {listing(options)}; got none. Name one."
+        raise ArgumentError(msg)
+    return chosen
+
+
+def level_table(
+    leaf: Abundance, plan: Design, options: Options, *, rows: str = "leaf", beside: bool = False
+) -> pd.DataFrame:
+    """Test the rows of one level against every denominator.
+
+    `beside`: parents are listed too, so a parent's own cells need a name of their own.
+    """
+    names = list(plan.table.index)
+    direct = leaf.counts[names]
+    totals = leaf.totals[names].to_numpy(dtype=np.float64)
+    summed = direct if leaf.tree is None else get.with_parents(direct, leaf.tree)
+    if rows == "parent":
+        if leaf.tree is None:
+            msg = "levels='parent' needs a phenotype hierarchy; none is recorded. Run tl.annotate_phenotypes or give hierarchy=."
+            raise ArgumentError(msg)
+        inner = set(direct_parents(summed.index, leaf.tree)) - {""}
+        tested = summed[summed.index.isin(list(inner))]
+    else:
+        tested = direct
+    parents = direct_parents(tested.index, leaf.tree)
+    labels = pd.DataFrame({"population": tested.index, "level": leaf.level, "parent": parents})
+    if rows == "leaf" and beside and leaf.tree is not None:
+        inner = set(direct_parents(summed.index, leaf.tree)) - {""}
+        own = labels["population"].isin(list(inner))
+        labels.loc[own, "parent"] = labels.loc[own, "population"]
+        labels.loc[own, "population"] += ", not named further"
+    results = []
+    for denominator in options.denominators:
+        library = _library(
+            (denominator, options),
+            leaf=leaf,
+            direct=direct,
+            totals=totals,
+            parents=labels["parent"],
+            summed=summed,
+        )
+        table = counts_result(
+            tested.to_numpy(),
+            library,
+            plan,
+            options=options,
+            labels=labels.assign(denominator=denominator),
+        )
+        if denominator == "log_ratio" and rows == "leaf":
+            warn_of_one_sided_change(table)
+        results.append(table)
+    return pd.concat(results, ignore_index=True)
+
+
+def _library(
+    choice: tuple[Denominator, Options],
+    *,
+    leaf: Abundance,
+    direct: pd.DataFrame,
+    totals: NDArray[np.float64],
+    parents: pd.Series,
+    summed: pd.DataFrame,
+) -> NDArray[np.float64]:
+    """Cells that each count is relative to, (n,) or (K, n); NaN leaves a sample out of the row."""
+    denominator, options = choice
+    if denominator == "total":
+        return totals
+    if denominator == "log_ratio":
+        counts = direct.to_numpy()
+        n_reference = int(reference_rows(counts).sum())
+        if n_reference < MIN_REFERENCE:
+            text = (
+                f"log-ratio size factors rest on {n_reference} populations with 3 cells in more than "
+                "half of the samples; with so few, a change of one looks like a change of the "
+                "others. Use denominator='total' or finer populations."
+            )
+            warnings.warn(text, StatisticsWarning, stacklevel=4)
+        return totals * size_factors(counts, totals)
+    if denominator == "absolute":
+        key = str(options.absolute_key)
+        if key not in leaf.sheet.columns:
+            refuse_unknown_column("absolute_key", key, leaf.sheet.columns)
+        given = as_text(leaf.sheet.loc[direct.columns, key]).replace("", np.nan)
+        per_volume = pd.to_numeric(given, errors="coerce").to_numpy(dtype=np.float64)
+        volume = np.where(
+            per_volume > 0, totals / np.where(per_volume > 0, per_volume, 1.0), np.nan
+        )
+        scale = np.exp(np.nanmean(np.log(totals)) - np.nanmean(np.log(volume)))
+        return np.asarray(volume * scale)
+    if leaf.tree is None:
+        msg = "denominator 'parent' needs a phenotype hierarchy; none is recorded. Run tl.annotate_phenotypes or give hierarchy=."
+        raise ArgumentError(msg)
+    below = [summed.loc[name].to_numpy() if name in summed.index else totals for name in parents]
+    cells = np.array(below, dtype=np.float64).reshape(len(parents), len(totals))
+    return np.where(cells >= MIN_PARENT, cells, np.nan)
+
+
+def counts_result(
+    counts: NDArray[np.float64],
+    library: NDArray[np.float64],
+    plan: Design,
+    *,
+    options: Options,
+    labels: pd.DataFrame,
+) -> pd.DataFrame:
+    """Test a counts matrix whose columns are the design's samples."""
+    shares = np.broadcast_to(library, counts.shape)
+
+    def fit_unit(unit: Unit) -> Tested:
+        cells, sizes = counts[:, unit.samples], shares[:, unit.samples]
+        enough = (cells >= options.min_cells) & np.isfinite(sizes)
+        need = max(unit.smallest_cell, 1) if options.min_cells else 0
+        kept = enough.sum(axis=1) >= need
+        why = [
+            f"{options.min_cells:g} cells in {n} of {len(unit.samples)} samples; needs {need}"
+            for n in enough.sum(axis=1)
+        ]
+        fit = None
+        if kept.any() and not all(unit.reasons):
+            with thread_limit(1):
+                fit, rho = fit_abundance(
+                    cells[kept],
+                    sizes[kept],
+                    unit.matrix,
+                    contrasts=unit.contrasts,
+                    blocks=unit.blocks,
+                )
+            logger.info("%s: correlation within donors %.3f", unit.compartment, rho)
+        lost = "too few samples with enough cells, or no variation between them"
+        return Tested.collect(fit, kept, unit, reasons=(np.array(why, dtype=object), lost))
+
+    tested = fit_everywhere(plan, fit_unit)
+    return tidy(plan, tested, labels, kind="abundance", method=options.method)

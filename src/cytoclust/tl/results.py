@@ -1,0 +1,178 @@
+"""From fits to tidy rows: one per population, compartment and contrast, always."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from cytoclust.errors import StatisticsWarning, StudyWarning
+from cytoclust.numerics.voom import ContrastFit, welch_difference
+from cytoclust.tl.multiplicity import benjamini_hochberg
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from cytoclust.tl.design import Design, Unit
+
+OK, TOO_FEW, NOT_ESTIMABLE = "ok", "too few", "not estimable"
+EFFECT = {"abundance": "log2_fold_change", "state": "difference"}
+LEADING = ("population", "level", "parent", "denominator", "compartment", "contrast")
+TRAILING = (
+    "ci_low", "ci_high", "std_error", "df", "statistic", "p_value", "fdr",
+    "n_samples", "n_paired", "method", "status", "reason",
+)  # fmt: skip
+ONE_SIDED = 0.4  # share of populations significant the same way that raises the alarm
+ENOUGH = 5  # tested populations below which a share says nothing
+
+
+@dataclass(frozen=True)
+class Tested:
+    """Estimates of K populations and J contrasts, and what became of each; arrays (K, J)."""
+
+    estimate: NDArray[np.float64]
+    std_error: NDArray[np.float64]
+    df: NDArray[np.float64]
+    status: NDArray[np.str_]
+    reason: NDArray[Any]
+
+    @classmethod
+    def collect(
+        cls,
+        fit: ContrastFit | None,
+        kept: NDArray[np.bool_],
+        unit: Unit,
+        *,
+        reasons: tuple[NDArray[Any], str],
+    ) -> Tested:
+        """Spread the fit of the `kept` rows over all rows.
+
+        `reasons` = why each row was not fitted, and why a fitted row gave no estimate.
+        """
+        shape = (len(kept), len(unit.reasons))
+        values = [np.full(shape, np.nan) for _ in range(3)]
+        if fit is not None:
+            for target, source in zip(values, (fit.estimate, fit.std_error, fit.df), strict=True):
+                target[kept] = source
+        estimable = np.array([not reason for reason in unit.reasons])
+        found = np.isfinite(values[0]) & np.isfinite(values[1]) & (values[1] > 0)
+        found &= np.isfinite(values[2]) & (values[2] > 0) & estimable
+        status = np.where(found, OK, NOT_ESTIMABLE)
+        reason = np.where(found, "", reasons[1]).astype(object)
+        status = np.where(kept[:, None], status, TOO_FEW)
+        reason = np.where(kept[:, None], reason, reasons[0][:, None])
+        status = np.where(estimable, status, NOT_ESTIMABLE)
+        reason = np.where(estimable, reason, np.array(unit.reasons, dtype=object))
+        for target in values:
+            target[~found] = np.nan
+        return cls(values[0], values[1], values[2], status=status, reason=reason)
+
+    def minus(self, earlier: Tested) -> Tested:
+        """Difference of two compartments; ok only where both are."""
+        fit = welch_difference(
+            ContrastFit(self.estimate, self.std_error, self.df),
+            ContrastFit(earlier.estimate, earlier.std_error, earlier.df),
+        )
+        both = (self.status == OK) & (earlier.status == OK)
+        status = np.where(earlier.status != OK, earlier.status, self.status)
+        reason = np.where(earlier.status != OK, earlier.reason, self.reason)
+        status = np.where(
+            (self.status == NOT_ESTIMABLE) | (earlier.status == NOT_ESTIMABLE),
+            NOT_ESTIMABLE,
+            status,
+        )
+        values = [np.where(both, v, np.nan) for v in (fit.estimate, fit.std_error, fit.df)]
+        return Tested(values[0], values[1], values[2], status=status, reason=reason)
+
+
+def fit_everywhere(plan: Design, fit_unit: Callable[[Unit], Tested]) -> dict[str, Tested]:
+    """Fit each compartment, then the differences from the first one."""
+    fitted = {place: fit_unit(plan.unit(place)) for place in plan.compartments}
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for label, earlier, later in plan.interactions():
+            fitted[label] = fitted[later].minus(fitted[earlier])
+    return fitted
+
+
+def tidy(
+    plan: Design,
+    tested: dict[str, Tested],
+    labels: pd.DataFrame,
+    *,
+    kind: Literal["abundance", "state"],
+    method: str,
+) -> pd.DataFrame:
+    """Return the result rows; the false discovery rate is per compartment and contrast.
+
+    `labels` has one row per population with the columns that name it.
+    """
+    places = {label: [earlier, later] for label, earlier, later in plan.interactions()}
+    blocks = []
+    for place, result in tested.items():
+        for j, contrast in enumerate(plan.contrasts):
+            n_samples, n_paired = plan.paired(contrast, places.get(place, [place]))
+            block = labels.assign(compartment=place, contrast=contrast.name)
+            block = block.assign(**_columns(result, j, EFFECT[kind]))
+            blocks.append(block.assign(n_samples=n_samples, n_paired=n_paired, method=method))
+    table = pd.concat(blocks, ignore_index=True)
+    leading = [name for name in (*LEADING[:3], "marker", *LEADING[3:]) if name in table.columns]
+    return table[[*leading, EFFECT[kind], *TRAILING]]
+
+
+def _columns(result: Tested, j: int, effect: str) -> dict[str, NDArray[Any]]:
+    """Numbers of one contrast: effect, interval, test, false discovery rate."""
+    estimate, std_error, df = result.estimate[:, j], result.std_error[:, j], result.df[:, j]
+    statistic = estimate / std_error
+    p_value = np.asarray(2 * stats.t.sf(np.abs(statistic), df), dtype=np.float64)
+    reach = stats.t.ppf(0.975, df) * std_error
+    return {
+        effect: estimate,
+        "ci_low": estimate - reach,
+        "ci_high": estimate + reach,
+        "std_error": std_error,
+        "df": df,
+        "statistic": statistic,
+        "p_value": p_value,
+        "fdr": benjamini_hochberg(p_value),
+        "status": result.status[:, j].astype(str),
+        "reason": result.reason[:, j].astype(str),
+    }
+
+
+def warn_of_exclusions(plan: Design) -> None:
+    """Report the samples that take no part in the tests."""
+    if len(plan.excluded):
+        shown = [f"{s} ({r})" for s, r in plan.excluded.head(5).itertuples(index=False)]
+        more = f", and {len(plan.excluded) - 5} more" if len(plan.excluded) > 5 else ""
+        text = (
+            f"{len(plan.excluded)} samples are counted but take no part in the tests: "
+            f"{', '.join(shown)}{more}."
+        )
+        warnings.warn(text, StudyWarning, stacklevel=3)
+
+
+def warn_of_one_sided_change(table: pd.DataFrame) -> None:
+    """Warn where so many populations move the same way that the reference itself is in doubt."""
+    tested = table[table["status"] == OK]
+    for (level, place, contrast), rows in tested.groupby(
+        ["level", "compartment", "contrast"], sort=False
+    ):
+        if len(rows) < ENOUGH:
+            continue
+        found = rows["fdr"] < 0.05
+        for word, side in (("up", 1), ("down", -1)):
+            share = float((found & (np.sign(rows["log2_fold_change"]) == side)).mean())
+            if share > ONE_SIDED:
+                where = "" if place == "all" else f" in {place}"
+                text = (
+                    f"{share:.0%} of the {level} rows go {word} for {contrast}{where}. Log ratios "
+                    "assume that most populations do not change; compare with the shares of total "
+                    "(denominator='total') or with absolute counts before believing it."
+                )
+                warnings.warn(text, StatisticsWarning, stacklevel=3)
