@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+Tissue = Literal["blood", "marrow"]
 Course = Literal["transient", "persistent", "late", "vanishing"]
 
 
@@ -26,7 +27,7 @@ class Change(NamedTuple):
     """A planted change of abundance: its peak is `size` (log2)."""
 
     population: str
-    marrow: bool
+    tissue: Tissue
     course: Course
     size: float
 
@@ -36,42 +37,42 @@ class StateChange(NamedTuple):
 
     population: str
     marker: str
-    marrow: bool
+    tissue: Tissue
     course: Course
     size: float
 
 
 CHANGES: Final = (
-    Change("effector Treg", False, "transient", 1.5),
-    Change("naive Treg", False, "transient", -1.2),
-    Change("CD8 EM", False, "transient", 1.3),
-    Change("CD8 TEMRA", False, "transient", -1.3),
-    Change("CD56dim CD57- NK", False, "persistent", 1.2),
-    Change("CD56dim CD57+ NK", False, "persistent", 1.4),
-    Change("naive B", False, "vanishing", -4.5),
-    Change("memory B", False, "vanishing", -4.0),
-    Change("B-ALL blast", False, "vanishing", -5.0),
-    Change("haematogone", False, "vanishing", -4.0),
-    Change("CD8 EM", True, "persistent", 1.2),
-    Change("CD8 naive", True, "persistent", -1.2),
-    Change("CD4 EM", True, "late", 1.2),
-    Change("naive B", True, "vanishing", -4.0),
-    Change("memory B", True, "vanishing", -4.0),
-    Change("B-ALL blast", True, "vanishing", -5.0),
-    Change("haematogone", True, "vanishing", -4.5),
+    Change("effector Treg", "blood", "transient", 1.5),
+    Change("naive Treg", "blood", "transient", -1.2),
+    Change("CD8 EM", "blood", "transient", 1.3),
+    Change("CD8 TEMRA", "blood", "transient", -1.3),
+    Change("CD56dim CD57- NK", "blood", "persistent", 1.2),
+    Change("CD56dim CD57+ NK", "blood", "persistent", 1.4),
+    Change("naive B", "blood", "vanishing", -4.5),
+    Change("memory B", "blood", "vanishing", -4.0),
+    Change("B-ALL blast", "blood", "vanishing", -5.0),
+    Change("haematogone", "blood", "vanishing", -4.0),
+    Change("CD8 EM", "marrow", "persistent", 1.2),
+    Change("CD8 naive", "marrow", "persistent", -1.2),
+    Change("CD4 EM", "marrow", "late", 1.2),
+    Change("naive B", "marrow", "vanishing", -4.0),
+    Change("memory B", "marrow", "vanishing", -4.0),
+    Change("B-ALL blast", "marrow", "vanishing", -5.0),
+    Change("haematogone", "marrow", "vanishing", -4.5),
 )
 _EFFECTORS = ("CD4 CM", "CD4 EM", "CD8 CM", "CD8 EM")
 _RECEPTORS = ("PD-1", "TIM-3", "LAG-3", "TIGIT")
 STATE_CHANGES: Final = (
     *(
-        StateChange(cell, receptor, False, "transient", 1.4)
+        StateChange(cell, receptor, "blood", "transient", 1.4)
         for cell in _EFFECTORS
         for receptor in _RECEPTORS
     ),
-    StateChange("effector Treg", "CD39", False, "transient", 1.5),
-    StateChange("naive Treg", "CD39", False, "transient", 1.5),
+    StateChange("effector Treg", "CD39", "blood", "transient", 1.5),
+    StateChange("naive Treg", "CD39", "blood", "transient", 1.5),
     *(
-        StateChange(cell, receptor, True, "persistent", 1.3)
+        StateChange(cell, receptor, "marrow", "persistent", 1.3)
         for cell in ("CD4 EM", "CD8 EM", "CD8 TEMRA")
         for receptor in ("PD-1", "TIM-3", "TIGIT")
     ),
@@ -101,7 +102,7 @@ def abundance_changes(marrow: Sequence[bool], n_visits: int, scale: float) -> ND
     values = np.zeros((len(marrow), n_visits, len(NAMES)))
     for change in CHANGES:
         for index, is_marrow in enumerate(marrow):
-            if is_marrow == change.marrow:
+            if is_marrow == (change.tissue == "marrow"):
                 profile = course(change.course, n_visits) * change.size * scale * np.log(2)
                 values[index, :, CODE[change.population]] = profile
     return values
@@ -112,7 +113,7 @@ def state_changes(marrow: Sequence[bool], n_visits: int, scale: float) -> NDArra
     values = np.zeros((len(marrow), n_visits, len(NAMES), len(DYES)), dtype=np.float32)
     for change in STATE_CHANGES:
         for index, is_marrow in enumerate(marrow):
-            if is_marrow == change.marrow:
+            if is_marrow == (change.tissue == "marrow"):
                 profile = course(change.course, n_visits) * change.size * scale * np.log(2)
                 values[index, :, CODE[change.population], COLUMN[change.marker]] = profile
     return values

@@ -34,6 +34,7 @@ DEBRIS: Final = (0.03, 0.05)
 MARGIN: Final = (0.003, 0.01)
 
 SIZE_SPREAD: Final = 0.08  # large cells carry more of everything
+UNEVENNESS: Final = 0.2  # some cells differ from their kind in every marker: heavy tails
 ACTIVATION_LOADING: Final = 0.4  # markers of mixed populations come on together
 AUTOFLUORESCENCE_SPREAD: Final = 0.25
 ELECTRONIC_NOISE: Final = 35.0  # standard deviation, units of the file
@@ -64,7 +65,7 @@ class Setting:
 class SampleEvents:
     """Values as acquired (n_events, n_channels), population and kind codes, rows with drift."""
 
-    values: FloatArray
+    events: FloatArray
     population: NDArray[np.int16]
     kind: NDArray[np.int8]
     drift: tuple[int, int]
@@ -94,6 +95,7 @@ def draw_cells(rng: np.random.Generator, counts: NDArray[np.int64], setting: Set
     total = int(counts.sum())
     size = _normal(rng, total) * np.float32(SIZE_SPREAD)
     stain = _normal(rng, (total, len(DYES)))
+    stain *= np.exp(_normal(rng, total) * np.float32(UNEVENNESS))[:, None]
     activation = _normal(rng, total)
     ends = np.cumsum(counts)
     for code, (end, count) in enumerate(zip(ends, counts, strict=True)):
@@ -176,20 +178,20 @@ def simulate_sample(rng: np.random.Generator, setting: Setting) -> SampleEvents:
     _kill(rng, events, dead)
     _crumble(rng, events, debris)
     height = _heights(rng, events.forward), _heights(rng, events.side)
-    _join(rng, events, partners, height)
+    _join(rng, events, partners, heights=height)
 
     order = rng.permutation(n)
     events, kind, population = events.take(order), kind[order], population[order]
     height = height[0][order], height[1][order]
     drift = _drift(rng, events, height) if setting.drift else (0, 0)
-    values = _assemble(rng, events, height, setting)
+    values = _assemble(rng, events, height, setting=setting)
     _saturate(rng, values, kind)
     return SampleEvents(values, population, kind, drift)
 
 
 def _fitting(numbers: list[int], n_events: int) -> list[int]:
     """Shorten the numbers of unwanted events where they exceed all events (tiny samples)."""
-    fitted = []
+    fitted: list[int] = []
     for number in numbers:
         fitted.append(min(number, n_events - sum(fitted)))
     return fitted
@@ -224,7 +226,11 @@ def _heights(rng: np.random.Generator, area: FloatArray) -> FloatArray:
 
 
 def _join(
-    rng: np.random.Generator, events: Pool, partners: Pool, heights: tuple[FloatArray, FloatArray]
+    rng: np.random.Generator,
+    events: Pool,
+    partners: Pool,
+    *,
+    heights: tuple[FloatArray, FloatArray],
 ) -> None:
     """Doublets: the first events, and partners that pass the laser close behind them."""
     n = len(partners.glow)
@@ -256,7 +262,11 @@ def _drift(
 
 
 def _assemble(
-    rng: np.random.Generator, events: Pool, heights: tuple[FloatArray, FloatArray], setting: Setting
+    rng: np.random.Generator,
+    events: Pool,
+    heights: tuple[FloatArray, FloatArray],
+    *,
+    setting: Setting,
 ) -> FloatArray:
     """Put the channels side by side in the order of `panel.CHANNELS`."""
     n = len(events.glow)

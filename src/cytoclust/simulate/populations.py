@@ -1,8 +1,8 @@
 """The 24 populations of a simulated study, as data.
 
 A profile lists markers that differ from "-". Levels, relative to the marker's positive median:
-``-`` background, ``d`` dim (0.12), ``l`` low (0.3), ``+`` positive (1), ``h`` high (2.2),
-``b`` bright (5). ``l~`` is a broad gradient. ``-|+30`` means that 30 % of the cells are ``+``
+``-`` background, ``d`` dim (0.12), ``l`` low (0.3), ``m`` middle (0.55), ``+`` positive (1),
+``h`` high (2.2), ``b`` bright (5). ``l~`` is a broad gradient. ``-|+30`` means that 30 % of the cells are ``+``
 and the others ``-``.
 """
 
@@ -19,7 +19,7 @@ from cytoclust.simulate.panel import COLUMN, DYES
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-LEVELS: Final = {"d": 0.12, "l": 0.30, "+": 1.0, "h": 2.2, "b": 5.0}
+LEVELS: Final = {"d": 0.12, "l": 0.30, "m": 0.55, "+": 1.0, "h": 2.2, "b": 5.0}
 BACKGROUND: Final = 25.0  # units of unspecific staining
 BACKGROUND_SPREAD: Final = 0.5
 GRADIENT: Final = 1.7  # a gradient is this much broader
@@ -50,7 +50,7 @@ POPULATIONS: Final = (
         82,
         24,
         65,
-        f"{T4} CD45RA:d~ CCR7:+ CD27:+ CD127:+ CD25:d~ PD-1:l TIGIT:d~ LAG-3:d TIM-3:d HLA-DR:-|l8",
+        f"{T4} CD45RA:d~ CCR7:m CD27:+ CD127:+ CD25:d~ FoxP3:-|d15 PD-1:l TIGIT:d~ LAG-3:d TIM-3:d HLA-DR:-|l8",
     ),
     Population(
         "CD4 EM",
@@ -59,7 +59,7 @@ POPULATIONS: Final = (
         83,
         26,
         70,
-        f"{T4} CD45RA:d~ CCR7:- CD27:l~ CD127:l~ CD25:d~ PD-1:l TIGIT:l~ LAG-3:d TIM-3:d CD57:-|+12 "
+        f"{T4} CD45RA:d~ CCR7:-|d40 CD27:l~ CD127:l~ CD25:d~ FoxP3:-|d15 PD-1:l TIGIT:l~ LAG-3:d TIM-3:d CD57:-|+12 "
         "HLA-DR:-|l25",
     ),
     Population(
@@ -78,7 +78,7 @@ POPULATIONS: Final = (
         78,
         22,
         60,
-        f"{T4} CD45RA:+ CCR7:+ CD27:+ CD127:d~ CD25:+ FoxP3:+ CD39:d~ TIGIT:l~",
+        f"{T4} CD45RA:+ CCR7:+ CD27:+ CD127:d~ CD25:+ FoxP3:m CD39:d~ TIGIT:l~",
     ),
     Population(
         "effector Treg",
@@ -98,7 +98,7 @@ POPULATIONS: Final = (
         81,
         24,
         65,
-        f"{T8} CD45RA:d~ CCR7:+ CD27:+ CD127:+ PD-1:l TIGIT:l~ LAG-3:d TIM-3:d HLA-DR:-|l12",
+        f"{T8} CD45RA:d~ CCR7:m CD27:+ CD127:+ PD-1:l TIGIT:l~ LAG-3:d TIM-3:d HLA-DR:-|l12",
     ),
     Population(
         "CD8 EM",
@@ -107,7 +107,7 @@ POPULATIONS: Final = (
         84,
         27,
         70,
-        f"{T8} CD45RA:d~ CCR7:- CD27:l~ CD127:l~ PD-1:l TIGIT:l~ LAG-3:d TIM-3:d CD57:-|+25 "
+        f"{T8} CD45RA:d~ CCR7:-|d40 CD27:l~ CD127:l~ PD-1:l TIGIT:l~ LAG-3:d TIM-3:d CD57:-|+25 "
         "HLA-DR:-|l35 CD39:-|l6",
     ),
     Population(
@@ -140,8 +140,8 @@ POPULATIONS: Final = (
         "PD-1:d TIM-3:d HLA-DR:-|l20",
     ),
     Population("CD56bright NK", 0.4, 0.6, 84, 25, 65, f"{NK} CD56:b CD16:-|d30 CD27:d~ CD127:l"),
-    Population("CD56dim CD57- NK", 4, 2.5, 82, 26, 65, f"{NK} CD56:+ CD16:+ CD8:-|d35"),
-    Population("CD56dim CD57+ NK", 3, 1.5, 82, 27, 65, f"{NK} CD56:+ CD16:+ CD57:+ CD8:-|d35"),
+    Population("CD56dim CD57- NK", 4, 2.5, 82, 26, 65, f"{NK} CD56:+ CD16:+ CD57:-|d25 CD8:-|d35"),
+    Population("CD56dim CD57+ NK", 3, 1.5, 82, 27, 65, f"{NK} CD56:+ CD16:+ CD57:+~ CD8:-|d35"),
     Population("naive B", 3, 2, 76, 22, 60, "CD19:+ CD45:h HLA-DR:h CD45RA:+ CCR7:l~ CD39:l~"),
     Population(
         "memory B",
@@ -150,7 +150,7 @@ POPULATIONS: Final = (
         80,
         24,
         65,
-        "CD19:h CD45:h HLA-DR:h CD45RA:+ CD27:+ CD25:l~ CCR7:d~ CD39:l~",
+        "CD19:h CD45:h HLA-DR:h CD45RA:+ CD27:l~ CD25:l~ CCR7:d~ CD39:l~",
     ),
     Population(
         "B-ALL blast",

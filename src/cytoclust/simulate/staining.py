@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cytoclust.simulate.composition import Layout
 
 # standard deviations of the natural logarithm of staining
-PATIENT_MARKER_SD: Final = 0.06
+PATIENT_MARKER_SD: Final = 0.10
 PATIENT_STATE_SD: Final = 0.15
 SAMPLE_STATE_SD: Final = 0.12
 LEUKAEMIA_SD: Final = 0.30  # each patient's blasts have a phenotype of their own

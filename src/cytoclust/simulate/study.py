@@ -4,59 +4,40 @@ from __future__ import annotations
 
 import logging
 import re
-import shutil
-import uuid
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import date, timedelta
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from cytoclust import checks
 from cytoclust.errors import ArgumentError
-from cytoclust.io.fcs_writing import write_fcs_file
 from cytoclust.numerics.threads import thread_limit
-from cytoclust.simulate import composition, effects, panel
-from cytoclust.simulate.events import KINDS, SampleEvents, Setting, simulate_sample
-from cytoclust.simulate.populations import NAMES
+from cytoclust.simulate import composition, effects
+from cytoclust.simulate.events import Setting, simulate_sample
 from cytoclust.simulate.staining import Staining, draw_staining, state_table
+from cytoclust.simulate.writing import Sample, staged, write_sample, write_tables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from os import PathLike
 
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from cytoclust.simulate.events import SampleEvents
+
 logger = logging.getLogger(__name__)
-
-FIRST_DAY: Final = date(2021, 3, 1)
-SHEET, PANEL, TRUTH = "samples.csv", "panel.csv", "truth"
-
-
-@dataclass(frozen=True)
-class _Sample:
-    """One row of the sample sheet."""
-
-    name: str
-    file: str
-    patient: str
-    compartment: str
-    visit: str
-    batch: str
-    day: int
-    slot: int
 
 
 @dataclass(frozen=True)
 class _Plan:
     """Everything about a study but its events."""
 
-    samples: list[_Sample]
+    samples: list[Sample]
     settings: list[Setting]
-    spillovers: list[np.ndarray]
+    spillovers: list[NDArray[np.float64]]
     generators: list[np.random.Generator]
     effects: pd.DataFrame
     state_effects: pd.DataFrame
@@ -137,9 +118,8 @@ def study(  # noqa: PLR0913
     Raises
     ------
     ArgumentError
-        If an argument cannot be used, or `folder` holds a study or FCS files already.
-    OSError
-        If `folder` cannot be written.
+        If an argument cannot be used, or `folder` cannot be written, or holds FCS files or a
+        study already.
 
     Notes
     -----
@@ -161,8 +141,10 @@ def study(  # noqa: PLR0913
     ['panel.csv', 'samples.csv', 'truth']
     """
     target = Path(folder)
-    _check_design(n_patients, visits, compartments, missing)
-    _check_sizes(events_per_sample, effect_scale, n_batches, batch_sd)
+    _check_design(n_patients, visits, compartments, missing=missing)
+    _check_sizes(
+        events_per_sample, effect_scale=effect_scale, n_batches=n_batches, batch_sd=batch_sd
+    )
     _check_shares(spillover_scale=(spillover_scale, 1.5), drift_share=(drift_share, 1.0))
     plan = _plan(
         np.random.default_rng(rng),
@@ -174,8 +156,15 @@ def study(  # noqa: PLR0913
         staining=Staining(n_batches, batch_sd, spillover_scale),
         drift_share=drift_share,
     )
-    with _staged(target, overwrite=overwrite) as stage:
-        _write(plan, stage, n_jobs=n_jobs, progress=progress)
+    with staged(target, overwrite=overwrite) as stage:
+        drawn = _write_samples(plan, stage, n_jobs=n_jobs, progress=progress)
+        write_tables(
+            stage,
+            plan.samples,
+            drawn,
+            effects=plan.effects,
+            state_effects=plan.state_effects,
+        )
     logger.info("simulate.study: %d samples in %s", len(plan.samples), target)
     return target
 
@@ -235,7 +224,7 @@ def _plan(
 
 def _name_samples(
     layout: composition.Layout, visits: Sequence[str], compartments: Sequence[str]
-) -> list[_Sample]:
+) -> list[Sample]:
     samples = []
     digits = max(2, len(str(int(layout.patient.max()) + 1)))
     for slot in np.flatnonzero(layout.present):
@@ -246,7 +235,7 @@ def _name_samples(
         file = re.sub(r"[^\w.+-]", "-", name) + ".fcs"
         batch = f"lot{layout.batch[slot] + 1}"
         day = int(layout.day[slot])
-        samples.append(_Sample(name, file, patient, compartment, visit, batch, day, int(slot)))
+        samples.append(Sample(name, file, patient, compartment, visit, batch, day, int(slot)))
     if len({sample.file.lower() for sample in samples}) < len(samples):
         msg = (
             f"visits {list(visits)} and compartments {list(compartments)} must give different file "
@@ -256,12 +245,16 @@ def _name_samples(
     return samples
 
 
-def _write(plan: _Plan, stage: Path, *, n_jobs: int | None, progress: bool) -> None:
+def _write_samples(
+    plan: _Plan, stage: Path, *, n_jobs: int | None, progress: bool
+) -> list[SampleEvents]:
+    """Draw and write all files; return what was drawn, without the values."""
+
     def make(index: int) -> SampleEvents:
         drawn = simulate_sample(plan.generators[index], plan.settings[index])
-        _write_sample(stage, plan.samples[index], plan.spillovers[index], drawn)
+        write_sample(stage, plan.samples[index], drawn, spillover=plan.spillovers[index])
         # the values are on disk; keeping them would need the memory of the whole study
-        return SampleEvents(drawn.values[:0], drawn.population, drawn.kind, drawn.drift)
+        return replace(drawn, events=np.empty((0, 0), dtype=np.float32))
 
     # one BLAS thread: with more, the order of additions would depend on their number
     with (
@@ -269,135 +262,19 @@ def _write(plan: _Plan, stage: Path, *, n_jobs: int | None, progress: bool) -> N
         threadpool_limits(limits=1),
         ThreadPoolExecutor(workers) as executor,
     ):
-        results = _tracked(
-            executor.map(make, range(len(plan.samples))), len(plan.samples), progress
-        )
-    (stage / TRUTH).mkdir()
-    _write_truth(plan, results, stage / TRUTH)
-    rows = [(s.file, s.name, s.patient, s.compartment, s.visit, s.batch) for s in plan.samples]
-    columns = ["file", "sample", "patient", "compartment", "visit", "batch"]
-    pd.DataFrame(rows, columns=columns).to_csv(stage / SHEET, index=False)
-    panel.panel_table().to_csv(stage / PANEL, index=False)
+        results = executor.map(make, range(len(plan.samples)))
+        if not progress:
+            return list(results)
+        from rich.console import Console
+        from rich.progress import track
 
-
-def _tracked(
-    results: Iterator[SampleEvents],
-    total: int,
-    progress: bool,  # noqa: FBT001
-) -> list[SampleEvents]:
-    if not progress:
-        return list(results)
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    return list(track(results, "Simulating samples", total=total, console=console))
-
-
-def _write_sample(stage: Path, sample: _Sample, spillover: np.ndarray, drawn: SampleEvents) -> None:
-    day = FIRST_DAY + timedelta(days=sample.day)
-    markers = {dye.channel: dye.marker for dye in panel.DYES}
-    last = float(drawn.values[-1, -1]) + 1 if len(drawn.values) else 1.0
-    months = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
-    write_fcs_file(
-        stage / sample.file,
-        drawn.values,
-        panel.CHANNELS,
-        markers=[markers.get(channel, "") for channel in panel.CHANNELS],
-        keywords={
-            "$CYT": "cytoclust simulator",
-            "$DATE": f"{day.day:02d}-{months[day.month - 1]}-{day.year}",
-            "$FIL": sample.file,
-            "$SRC": sample.compartment,
-            "$SMNO": sample.name,
-            "$TIMESTEP": f"{panel.TIMESTEP:g}",
-        },
-        spillover=(panel.FLUORESCENCE, spillover),
-        ranges=[panel.RANGE] * (len(panel.CHANNELS) - 1) + [max(panel.RANGE, last)],
-    )
-
-
-def _write_truth(plan: _Plan, results: list[SampleEvents], folder: Path) -> None:
-    sizes = [len(result.kind) for result in results]
-    population = np.concatenate([result.population for result in results])
-    names = np.array([*NAMES, ""])  # the code of no population is -1
-    table = pd.DataFrame(
-        {
-            "sample": np.repeat([sample.name for sample in plan.samples], sizes),
-            "event": np.concatenate([np.arange(size, dtype=np.int32) for size in sizes]),
-            "population": names[population],
-            "kind": np.array(KINDS)[np.concatenate([result.kind for result in results])],
-        }
-    )
-    table.to_parquet(folder / "events.parquet", index=False)
-    plan.effects.to_csv(folder / "effects.csv", index=False)
-    plan.state_effects.to_csv(folder / "state_effects.csv", index=False)
-    stretches = [
-        (sample.name, result.drift[0], result.drift[1] - 1)
-        for sample, result in zip(plan.samples, results, strict=True)
-        if result.drift[1] > result.drift[0]
-    ]
-    columns = ["sample", "first_event", "last_event"]
-    pd.DataFrame(stretches, columns=columns).to_csv(folder / "drift.csv", index=False)
-
-
-@contextmanager
-def _staged(target: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Give a folder to fill beside the final places; move its content there if all went well."""
-    earlier = _earlier_files(target, overwrite=overwrite)
-    made = not target.exists()
-    stage = target / f".{uuid.uuid4().hex}.tmp"
-    try:
-        stage.mkdir(parents=True)
-    except OSError as error:
-        msg = (
-            f"{target} cannot be written ({error.strerror or error}); "
-            "choose a folder that you may write to, with space on its disk."
-        )
-        raise type(error)(error.errno, msg) from error
-    done = False
-    try:
-        yield stage
-        for path in earlier:
-            path.unlink(missing_ok=True)
-        (target / TRUTH).mkdir(exist_ok=True)
-        for path in sorted((stage / TRUTH).iterdir()):
-            path.replace(target / TRUTH / path.name)
-        # the sheet comes last: a folder with a sheet is a whole study
-        for path in sorted(stage.iterdir(), key=lambda path: (path.name == SHEET, path.name)):
-            if path.is_file():
-                path.replace(target / path.name)
-        done = True
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
-        if made and not done:
-            shutil.rmtree(target, ignore_errors=True)
-
-
-def _earlier_files(target: Path, *, overwrite: bool) -> list[Path]:
-    """Return the files of a study that stands in `target`; raise unless they may be replaced."""
-    if target.exists() and not target.is_dir():
-        msg = f"{target} is a file; expected a folder for the study. Give another path."
-        raise ArgumentError(msg)
-    if not target.is_dir():
-        return []
-    found = sorted(path for path in target.iterdir() if path.suffix.lower() == ".fcs")
-    sheet = target / SHEET
-    if (found or sheet.exists()) and not overwrite:
-        names = checks.listing([path.name for path in [*found, sheet] if path.exists()], 4)
-        msg = (
-            f"{target} holds {names} already; expected a folder without FCS files and {SHEET}. "
-            "Choose another folder, or set overwrite=True to replace the study in it."
-        )
-        raise ArgumentError(msg)
-    if not sheet.exists():
-        return []
-    listed = set(pd.read_csv(sheet, dtype=str).get("file", pd.Series(dtype=str)))
-    return [sheet, *(path for path in found if path.name in listed)]
+        console = Console(stderr=True)
+        total = len(plan.samples)
+        return list(track(results, "Simulating samples", total=total, console=console))
 
 
 def _check_design(
-    n_patients: int, visits: Sequence[str], compartments: Sequence[str], missing: Sequence[float]
+    n_patients: int, visits: Sequence[str], compartments: Sequence[str], *, missing: Sequence[float]
 ) -> None:
     if n_patients < 1:
         msg = f"n_patients must be at least 1; got {n_patients}. Give the number of patients."
@@ -421,7 +298,7 @@ def _check_design(
 
 
 def _check_sizes(
-    events_per_sample: tuple[int, int], effect_scale: float, n_batches: int, batch_sd: float
+    events_per_sample: tuple[int, int], *, effect_scale: float, n_batches: int, batch_sd: float
 ) -> None:
     if len(events_per_sample) != 2 or not 1 <= events_per_sample[0] <= events_per_sample[1]:
         msg = (
