@@ -1,7 +1,17 @@
 """Read event files and studies into AnnData, and write results back to FCS."""
 
+from cytoclust.io.export import write_fcs
 from cytoclust.io.fcs import FcsDataset, read_fcs_datasets
+from cytoclust.io.fcs_facts import describe_fcs, read_fcs
 from cytoclust.io.sheets import read_samples
 from cytoclust.io.study import read_study
 
-__all__ = ["FcsDataset", "read_fcs_datasets", "read_samples", "read_study"]
+__all__ = [
+    "FcsDataset",
+    "describe_fcs",
+    "read_fcs",
+    "read_fcs_datasets",
+    "read_samples",
+    "read_study",
+    "write_fcs",
+]

@@ -1,0 +1,212 @@
+"""One FCS file for people: as an AnnData, and as a list of facts."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any, Literal
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+from cytoclust import schema
+from cytoclust.errors import FcsWarning
+from cytoclust.io.channels import channel_type, guessed_class, guessed_marker, unique_names
+from cytoclust.io.fcs import FcsDataset, read_fcs_datasets
+from cytoclust.io.fcs_scaling import is_time
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from anndata import AnnData
+
+
+def read_fcs(
+    path: str | PathLike[str],
+    *,
+    scale: bool = False,
+    time_step: bool = False,
+    on_truncated: Literal["error", "keep"] = "error",
+) -> AnnData:
+    """Read the first data set of an FCS file into AnnData.
+
+    Parameters
+    ----------
+    path
+        The file.
+    scale
+        Apply $PnE (integers only) and $PnG; without it, values are those stored.
+    time_step
+        Multiply the time channel by $TIMESTEP, which gives seconds.
+    on_truncated
+        ``"keep"`` reads the whole events of a file that ends too early, with a warning.
+
+    Returns
+    -------
+    AnnData with ``X`` float32 (n_events, n_channels); ``obs["event"]`` int32; ``var`` with channel,
+    marker, channel_type, marker_class, scale and cofactor; ``uns["cytoclust"]["read_fcs"]`` with the
+    keywords (frame), the spillover matrix (frame, if there is one), ``spillover_problem``, ``ranges``
+    and what scaling was applied.
+
+    Raises
+    ------
+    FcsFormatError
+        If the file cannot be decoded.
+
+    Notes
+    -----
+    ``var_names`` are made unique; ``var["channel"]`` has the names as written. Use
+    `read_fcs_datasets` for values in their stored type, or for further data sets.
+
+    References
+    ----------
+    Spidlen J et al. Data File Standard for Flow Cytometry, version FCS 3.2.
+    Cytometry A 2021. doi:10.1002/cyto.a.24225
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import cytoclust as cc
+    >>> from cytoclust.io.fcs_writing import write_fcs_file
+    >>> write_fcs_file("two_events.fcs", np.eye(2), ["FSC-A", "SSC-A"])
+    >>> cc.io.read_fcs("two_events.fcs").shape
+    (2, 2)
+    """
+    datasets = read_fcs_datasets(path, scale=scale, time_step=time_step, on_truncated=on_truncated)
+    dataset = datasets[0]
+    if len(datasets) > 1:
+        msg = f"{path}: holds {len(datasets)} data sets; the first is taken"
+        warnings.warn(msg, FcsWarning, stacklevel=2)
+    names = unique_names(dataset.channels)
+    rows = [_channel_row(dataset, column) for column in range(len(names))]
+    with np.errstate(over="ignore"):
+        values = np.ascontiguousarray(dataset.events, dtype=np.float32)
+    if values is dataset.events or not values.flags.writeable:
+        values = values.copy()
+    obs = pd.DataFrame(
+        {schema.EVENT: np.arange(len(values), dtype=np.int32)},
+        index=pd.Index(np.arange(len(values)).astype(str)),
+    )
+    adata = ad.AnnData(values, obs=obs, var=pd.DataFrame(rows, index=pd.Index(names)))
+    facts: dict[str, Any] = {
+        "file": str(path),
+        "fcs_version": dataset.version,
+        "keywords": pd.DataFrame(
+            {"keyword": list(dataset.keywords), "value": list(dataset.keywords.values())},
+            index=pd.Index([str(number) for number in range(len(dataset.keywords))]),
+        ),
+        "ranges": dataset.ranges,
+        "scaling": "; ".join(dataset.scaling),
+        "spillover_problem": dataset.spillover_problem,
+    }
+    if dataset.spillover is not None:
+        facts["spillover"] = {
+            "channels": np.array(list(dataset.spillover.columns), dtype=object),
+            "values": dataset.spillover.to_numpy(dtype=np.float64),
+        }
+    adata.uns[schema.UNS] = {"read_fcs": facts}
+    return adata
+
+
+def _channel_row(dataset: FcsDataset, column: int) -> dict[str, str | float]:
+    channel, written = dataset.channels[column], dataset.markers[column]
+    kind = channel_type(channel, written)
+    marker = guessed_marker(channel, written) if kind in {"fluorescence", "mass"} else written
+    return {
+        schema.CHANNEL: channel,
+        schema.MARKER: marker,
+        schema.CHANNEL_TYPE: kind,
+        schema.MARKER_CLASS: guessed_class(kind, marker),
+        schema.SCALE: "linear",
+        schema.COFACTOR: float("nan"),
+    }
+
+
+def describe_fcs(path: str | PathLike[str]) -> dict[str, Any]:
+    """List what an FCS file says and what is odd about it.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    A dict of plain values, ready for JSON: file, data_sets, version, instrument, date, events,
+    spillover, time_span_seconds, channels (one dict each), further_data_sets and oddities.
+
+    Raises
+    ------
+    FcsFormatError
+        If the file cannot be decoded.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import cytoclust as cc
+    >>> from cytoclust.io.fcs_writing import write_fcs_file
+    >>> write_fcs_file("two_events.fcs", np.eye(2), ["FSC-A", "SSC-A"])
+    >>> cc.io.describe_fcs("two_events.fcs")["events"]
+    2
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FcsWarning)  # they are listed as oddities
+        datasets = read_fcs_datasets(path, on_truncated="keep")
+    first = datasets[0]
+    words = first.keywords
+    facts: dict[str, Any] = {
+        "file": str(path),
+        "data_sets": len(datasets),
+        "version": first.version,
+        "instrument": words.text("$CYT"),
+        "date": " ".join(filter(None, (words.text("$DATE"), words.text("$BTIM")))),
+        "data_type": f"{words.text('$DATATYPE')}, byte order {words.text('$BYTEORD')}",
+        "events": first.n_events,
+        "spillover": _spillover_fact(first),
+        "time_span_seconds": _time_span(first),
+        "channels": [_channel_fact(first, column) for column in range(len(first.channels))],
+    }
+    if len(datasets) > 1:
+        facts["further_data_sets"] = [
+            {"version": other.version, "events": other.n_events, "channels": len(other.channels)}
+            for other in datasets[1:]
+        ]
+    facts["oddities"] = [oddity for dataset in datasets for oddity in dataset.oddities]
+    return facts
+
+
+def _spillover_fact(dataset: FcsDataset) -> str:
+    if dataset.spillover_problem:
+        return f"unusable: {dataset.spillover_problem}"
+    if dataset.spillover is None:
+        return "none"
+    size = len(dataset.spillover)
+    return f"{dataset.spillover_keyword}, {size} x {size}: {', '.join(dataset.spillover.columns)}"
+
+
+def _channel_fact(dataset: FcsDataset, column: int) -> dict[str, Any]:
+    values = dataset.events[:, column]
+    if values.dtype.kind == "f":
+        values = values[np.isfinite(values)]
+    channel, marker = dataset.channels[column], dataset.markers[column]
+    upper = dataset.ranges[column]
+    return {
+        "number": column + 1,
+        "channel": channel,
+        "marker": marker,
+        "type": channel_type(channel, marker),
+        "bits": dataset.keywords.text(f"$P{column + 1}B"),
+        "range": float(upper) if np.isfinite(upper) else None,
+        "minimum": float(values.min()) if len(values) else None,
+        "maximum": float(values.max()) if len(values) else None,
+    }
+
+
+def _time_span(dataset: FcsDataset) -> float | None:
+    """Return the seconds between first and last event, None where the file does not say."""
+    column = next((index for index, name in enumerate(dataset.channels) if is_time(name)), None)
+    if column is None or not dataset.n_events or not np.isfinite(dataset.timestep):
+        return None
+    times = dataset.events[:, column].astype(np.float64)
+    finite = times[np.isfinite(times)]
+    return float((finite.max() - finite.min()) * dataset.timestep) if len(finite) else None
