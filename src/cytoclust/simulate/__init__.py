@@ -1,5 +1,5 @@
 """A clinical study with known truth, written as real FCS files."""
 
-from cytoclust.simulate.study import study
+from cytoclust.simulate.clinical_study import study
 
 __all__ = ["study"]
