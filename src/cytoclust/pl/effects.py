@@ -357,9 +357,10 @@ def p_values(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         return note(ax, "nothing could be tested")
     ax.hist(p, bins=20, range=(0, 1), color="#7FB2D6", edgecolor="white", linewidth=0.5)
     ax.axhline(len(p) / 20, color=INK, lw=1, ls=(0, (4, 2)))
-    ax.annotate(
-        "if nothing changed", (1, len(p) / 20), xytext=(0, 2), textcoords="offset points",
+    label = ax.annotate(
+        "if nothing changed", (1, len(p) / 20), xytext=(0, 3), textcoords="offset points",
         ha="right", va="bottom", fontsize=SMALL, color=INK,
     )  # fmt: skip
+    label.set_bbox({"facecolor": "white", "alpha": 0.75, "lw": 0, "pad": 0.8})
     ax.set_xlim(0, 1)
     return dress(ax, xlabel="p-value", ylabel="tests", title=f"{len(p):,} tests")

@@ -221,7 +221,7 @@ def umap_grid(
     >>> obs = pd.DataFrame({"visit": ["d0", "d7"] * 250}, index=map(str, range(500)))
     >>> adata = ad.AnnData(points, obs=obs, obsm={"X_umap": points})
     >>> len(cc.pl.umap_grid(adata, column_key="visit").axes)
-    2
+    3
     """
     checks.check_key(adata, basis, place="obsm", remedy="Run tl.umap or tl.umap_sketched first.")
     rows, columns = level_names(adata, row_key, 12), level_names(adata, column_key, 12)

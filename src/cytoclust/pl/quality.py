@@ -152,7 +152,7 @@ def design_grid(
     ... )
     >>> ax = cc.pl.design_grid(sheet, treatment_key="visit", donor_key="patient")
     >>> [label.get_text() for label in ax.get_yticklabels()]
-    ['P1  (2)', 'P2  (1)']
+    ['P1 (2)', 'P2 (1)']
     """
     sheet = sheet_of(data)
     if treatment_key is None and compartment_key is None:
@@ -178,7 +178,7 @@ def design_grid(
             repeats[i, j] += 1
     ax = axes_or_new(ax, 2.2 + 0.42 * len(cells), 1.1 + 0.17 * max(len(donors), 4))
     paint_grid(ax, numbers, repeats, counted=events is not None)
-    name_ticks(ax, [f"{name}  ({n})" for name, n in zip(donors, repeats.sum(axis=1), strict=True)])
+    name_ticks(ax, [f"{name} ({n})" for name, n in zip(donors, repeats.sum(axis=1), strict=True)])
     label_cells(ax, cells, (numbers > 0).sum(axis=0))
     return ax
 

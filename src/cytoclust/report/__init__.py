@@ -8,7 +8,7 @@ import hashlib
 import os
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cytoclust import checks
 from cytoclust.errors import ArgumentError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cytoclust.report.study import Study
     from cytoclust.report.tables import Table
 
-__all__ = ["write"]
+__all__ = ["write", "write_figures"]
 
 
 def write(
@@ -88,6 +88,68 @@ def write(
     finally:
         beside.unlink(missing_ok=True)
     checks.logger.info("report: %s, %.1f MB", target, target.stat().st_size / 1e6)
+
+
+def write_figures(
+    adata: AnnData,
+    folder: str | os.PathLike[str],
+    *,
+    treatment_key: str | None = None,
+    compartment_key: str | None = None,
+    donor_key: str | None = None,
+    format: Literal["png", "svg", "pdf"] = "png",
+    dpi: float = 200,
+) -> list[Path]:
+    """Write every figure of the report as a file of its own.
+
+    Parameters
+    ----------
+    adata
+        Analysed events; figures whose slots are missing are left out.
+    folder
+        Folder for the files, made if it is not there; other files in it are left alone.
+    treatment_key, compartment_key, donor_key
+        Design columns of ``obs``; None takes those recorded by the pipeline or the tests.
+    format
+        ``png`` for slides, ``svg`` or ``pdf`` for print (vector text, maps as pixels).
+    dpi
+        Dots per inch of pixels.
+
+    Returns
+    -------
+    list of Path
+        The files, in the order of the report.
+
+    Raises
+    ------
+    MissingSlotError
+        A design column named by the caller is not there.
+    ArgumentError
+        `folder` cannot be written, or `format` is unknown.
+
+    Examples
+    --------
+    >>> import tempfile, anndata as ad, numpy as np, cytoclust as cc
+    >>> adata = ad.AnnData(np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     [path.name for path in cc.report.write_figures(adata, folder)]
+    ['densities.png']
+    """
+    from cytoclust import pl
+    from cytoclust.report.figures import drawings
+    from cytoclust.report.study import gather
+
+    checks.check_one_of("format", format, ("png", "svg", "pdf"))
+    place = Path(folder)
+    check_target(place / f"figure.{format}")
+    study = gather(
+        adata, treatment_key=treatment_key, compartment_key=compartment_key, donor_key=donor_key
+    )
+    paths = []
+    for id, _, _, _, plot in drawings(study):
+        paths.append(place / f"{id}.{format}")
+        pl.save(plot, paths[-1], dpi=dpi)
+    return paths
 
 
 def check_target(target: Path) -> None:

@@ -65,15 +65,20 @@ def encode(plot: Axes | Figure) -> tuple[str, int]:
     return "data:image/png;base64," + base64.b64encode(small.getvalue()).decode(), width
 
 
-def pictures(study: Study) -> Iterator[Picture]:
+def drawings(study: Study) -> Iterator[Drawn]:
     """Draw every figure whose slots are there, one at a time."""
     makers = (
         design_pictures, cluster_pictures, map_pictures, abundance_pictures, result_pictures, state_pictures,
     )  # fmt: skip
     for maker in makers:
-        for id, section, title, caption, plot in maker(study):
-            uri, width = encode(plot)
-            yield Picture(id, section, title, caption, uri, width)
+        yield from maker(study)
+
+
+def pictures(study: Study) -> Iterator[Picture]:
+    """Encode every figure for the page."""
+    for id, section, title, caption, plot in drawings(study):
+        uri, width = encode(plot)
+        yield Picture(id, section, title, caption, uri, width)
 
 
 def design_pictures(study: Study) -> Iterator[Drawn]:

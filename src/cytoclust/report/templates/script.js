@@ -81,7 +81,7 @@
   for (const section of document.querySelectorAll("section.table")) {
     const table = section.querySelector("table.data");
     const rows = [...table.tBodies[0].rows].map((row, order) => ({ row, order }));
-    if (rows.length > 8) filterable(section, table, rows);
+    if (rows.length > 12) filterable(section, table, rows);
     sortable(table, rows);
   }
 
