@@ -85,7 +85,7 @@ def _arcsinh_span(values, factors, offsets):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, parallel=True)
-def _arcsinh_tasks(values, out, factors, offsets, in_place):  # type: ignore[no-untyped-def]
+def _arcsinh_tasks(values, out, factors, offsets, in_place):  # type: ignore[no-untyped-def]  # noqa: PLR0917
     width = factors.size
     task = width * TILES_PER_TASK
     for k in prange((values.size + task - 1) // task):
@@ -97,7 +97,7 @@ def _arcsinh_tasks(values, out, factors, offsets, in_place):  # type: ignore[no-
 
 
 @njit(cache=True, fastmath={"contract"})
-def _unmix_block(block, columns, unmixing, measured, total):  # type: ignore[no-untyped-def]
+def _unmix_block(block, columns, unmixing, measured, total):  # type: ignore[no-untyped-def]  # noqa: PLR0917
     """Replace `columns` of a block of rows by measured @ unmixing, summed in float64."""
     n_rows = block.shape[0]
     n = columns.size
@@ -124,7 +124,7 @@ def _unmix_block(block, columns, unmixing, measured, total):  # type: ignore[no-
 
 
 @njit(cache=True, parallel=True)
-def _fused_tasks(values, out, columns, unmixing, factors, offsets, in_place):  # type: ignore[no-untyped-def]
+def _fused_tasks(values, out, columns, unmixing, factors, offsets, in_place):  # type: ignore[no-untyped-def]  # noqa: PLR0917
     n_rows = values.shape[0]
     for task in prange((n_rows + ROWS_PER_BLOCK - 1) // ROWS_PER_BLOCK):
         start = task * ROWS_PER_BLOCK

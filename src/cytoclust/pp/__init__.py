@@ -1,3 +1,6 @@
-"""Placeholder docstring; the room's author writes it."""
+"""Prepare events: quality flags, compensation, transformation, neighbours."""
 
-__all__: list[str] = []
+from cytoclust.pp.compensation import compensate
+from cytoclust.pp.transform import arcsinh, estimate_cofactors
+
+__all__ = ["arcsinh", "compensate", "estimate_cofactors"]
