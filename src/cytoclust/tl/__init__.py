@@ -2,5 +2,16 @@
 
 from cytoclust.tl.abundance import differential_abundance
 from cytoclust.tl.design import Design, design
+from cytoclust.tl.phenotyping import annotate_phenotypes, call_markers
+from cytoclust.tl.state import differential_state
+from cytoclust.tl.trajectory import classify_trajectories
 
-__all__ = ["Design", "design", "differential_abundance"]
+__all__ = [
+    "Design",
+    "annotate_phenotypes",
+    "call_markers",
+    "classify_trajectories",
+    "design",
+    "differential_abundance",
+    "differential_state",
+]

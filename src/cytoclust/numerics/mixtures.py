@@ -1,0 +1,462 @@
+"""Groups of events along one marker: histograms, humps, cut-offs.
+
+A histogram is additive and of fixed size, so that everything here costs the same for 500 events
+and for 10^8, and chunks or files can be counted apart and summed.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike
+
+__all__ = [
+    "Baseline",
+    "Group",
+    "Histogram",
+    "Split",
+    "count_values",
+    "find_cuts",
+    "fit_groups",
+    "split_marker",
+]
+
+N_BINS = 400
+MIN_GAP = 0.10  # log units below the chord: two equal normals 2.35 standard deviations apart
+MIN_EVENTS = 20
+MIN_SHARE = 2e-4
+FINEST = 0.06  # kernel width, as a part of the usual distance of positives from negatives
+MIN_STEP = 0.25  # least distance of a positive group from a negative one, as a part of the same
+ALL_NEGATIVE, MOSTLY_POSITIVE, ALL_POSITIVE = 0.25, 0.6, 0.75  # places between the usual levels
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Where negatives and positives usually lie in a panel, on the scale of the values."""
+
+    negative: float = np.nan
+    positive: float = np.nan
+
+    @property
+    def scale(self) -> float:
+        """Distance of positives from negatives; 0 if unknown."""
+        distance = self.positive - self.negative
+        return float(distance) if np.isfinite(distance) and distance > 0 else 0.0
+
+    def place(self, value: float) -> float:
+        """0 where negatives usually are, 1 where positives are; NaN if unknown."""
+        return (value - self.negative) / self.scale if self.scale else np.nan
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Event counts of one marker in bins of equal width."""
+
+    centers: np.ndarray
+    counts: np.ndarray
+
+    @property
+    def n_events(self) -> int:
+        """Number of events counted."""
+        return int(self.counts.sum())
+
+    @property
+    def width(self) -> float:
+        """Width of one bin, in units of the values."""
+        return float(self.centers[1] - self.centers[0])
+
+    def quantile(self, probability: float) -> float:
+        """Value below which this share of the events lies."""
+        total = np.cumsum(self.counts)
+        place = np.searchsorted(total, probability * total[-1])
+        return float(self.centers[min(int(place), len(self.centers) - 1)])
+
+    def part(self, low: float, high: float) -> Histogram:
+        """Bins with centers in [low, high)."""
+        keep = (self.centers >= low) & (self.centers < high)
+        return Histogram(self.centers[keep], self.counts[keep])
+
+
+@dataclass(frozen=True)
+class Group:
+    """One normal component along a marker."""
+
+    mean: float
+    sd: float
+    weight: float
+
+
+@dataclass(frozen=True)
+class Split:
+    """Low and high group of one marker, or the reason why there are none.
+
+    Attributes
+    ----------
+    status
+        ``split``, ``all_negative``, ``all_positive`` or ``undetermined``.
+    cut
+        Value at which the call changes: the bottom of the valley, or without one the value at
+        which both groups are expected to be equally frequent.
+    band
+        Values between which the call is uncertain (posterior 0.1 to 0.9).
+    gap
+        Depth of the valley or shoulder below the chord, in log density.
+    offset
+        Added to the log ratio of the two normal densities, so that it is 0 at the cut.
+    """
+
+    status: str
+    low: Group
+    high: Group
+    cut: float = np.nan
+    band: tuple[float, float] = (np.nan, np.nan)
+    gap: float = 0.0
+    method: str = "none"
+    reason: str = ""
+    cuts: tuple[float, ...] = field(default=())
+    offset: float = 0.0
+
+    @property
+    def informative(self) -> bool:
+        """Whether the marker separates two groups."""
+        return self.status == "split"
+
+
+def count_values(values: ArrayLike, limits: tuple[float, float] | None = None) -> Histogram:
+    """Count finite values in `N_BINS` bins; limits default to the 0.02 and 99.98 % points."""
+    data = np.asarray(values, dtype=np.float64).ravel()
+    data = data[np.isfinite(data)]
+    if limits is None:
+        if data.size == 0:
+            return Histogram(np.linspace(0, 1, N_BINS), np.zeros(N_BINS))
+        low, high = np.quantile(data, [2e-4, 1 - 2e-4])
+        # a rare positive tail may lie wholly above the last quantile
+        top = np.partition(data, max(data.size - MIN_EVENTS // 2, 0))[
+            max(data.size - MIN_EVENTS // 2, 0)
+        ]
+        high = max(float(high), float(top))
+        margin = 0.02 * (high - low) if high > low else 0.5
+        limits = (float(low - margin), float(high + margin))
+    counts, edges = np.histogram(data, bins=N_BINS, range=limits)
+    return Histogram((edges[:-1] + edges[1:]) / 2, counts.astype(np.float64))
+
+
+def bandwidth(histogram: Histogram, scale: float = 0.0) -> float:
+    """Width of the smoothing kernel: Silverman's rule, kept within sensible parts of the range.
+
+    `scale` is the usual distance of positives from negatives in the panel; what is much finer than
+    that (the spike of zeros in mass cytometry) is no population.
+    """
+    spread = histogram.quantile(0.999) - histogram.quantile(0.001)
+    middle = (histogram.quantile(0.75) - histogram.quantile(0.25)) / 1.34
+    scale = min(middle, spread / 5) if middle > 0 else spread / 5
+    rule = 0.9 * scale * max(histogram.n_events, 1) ** -0.2
+    floor = max(spread / 60, FINEST * scale)
+    return float(np.clip(rule, floor, max(spread / 15, floor))) or histogram.width
+
+
+def smoothed(histogram: Histogram, kernel: float) -> np.ndarray:
+    """Expected events per kernel width, with one event of prior so that empty bins have a log."""
+    sigma = max(kernel / histogram.width, 0.5)
+    dense = gaussian_filter1d(histogram.counts, sigma, mode="constant")
+    return np.asarray(dense * (2 * np.sqrt(np.pi) * sigma) + 1.0)
+
+
+def concave_majorant(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Least concave function that is nowhere below y (upper hull by monotone chain)."""
+    hull: list[int] = []
+    for i in range(len(x)):
+        while len(hull) > 1:
+            a, b = hull[-2], hull[-1]
+            if (y[b] - y[a]) * (x[i] - x[a]) <= (y[i] - y[a]) * (x[b] - x[a]):
+                hull.pop()
+            else:
+                break
+        hull.append(i)
+    return np.asarray(np.interp(x, x[hull], y[hull]))
+
+
+def best_cut(histogram: Histogram, dense: np.ndarray) -> tuple[float, float] | None:
+    """Deepest significant dent of the log density: (cut, gap), or None if it is log-concave."""
+    if histogram.n_events < 2 * MIN_EVENTS or len(histogram.centers) < 5:
+        return None
+    log_density = np.log(dense)
+    gap = concave_majorant(histogram.centers, log_density) - log_density
+    below = np.cumsum(histogram.counts)
+    least = max(MIN_EVENTS, MIN_SHARE * below[-1])
+    allowed = (below >= least) & (below[-1] - below >= least)
+    # what a dent of this size would be by counting noise alone: of the valley and of both shores
+    left = np.maximum.accumulate(dense)
+    right = np.maximum.accumulate(dense[::-1])[::-1]
+    noise = np.sqrt(1 / dense + 1 / np.minimum(left, right))
+    score = np.where(allowed & (gap > MIN_GAP) & (gap > 3 * noise), gap, -1.0)
+    # a plateau of equal depth (an empty valley) is cut in its middle
+    top = float(score.max())
+    if top <= 0:
+        return None
+    flat = np.flatnonzero(score >= top - 1e-9)
+    return float(histogram.centers[flat[len(flat) // 2]]), top
+
+
+def find_cuts(
+    histogram: Histogram, *, max_cuts: int = 3, scale: float = 0.0
+) -> list[tuple[float, float]]:
+    """Cut the marker wherever its log density is not concave; (cut, gap) in rising order.
+
+    A single population of any usual shape has a log-concave density. Two populations of equal
+    spread leave a dent that depends on their distance alone and not on their sizes, so a rare tail
+    is found as well as an even split.
+    """
+    kernel = bandwidth(histogram, scale)
+    dense = smoothed(histogram, kernel)
+    found: list[tuple[float, float]] = []
+    pending = [(-np.inf, np.inf)]
+    while pending and len(found) < max_cuts:
+        low, high = pending.pop(0)
+        keep = (histogram.centers >= low) & (histogram.centers < high)
+        piece = Histogram(histogram.centers[keep], histogram.counts[keep])
+        cut = best_cut(piece, dense[keep]) if keep.sum() > 5 else None
+        if cut is None:
+            continue
+        found.append(cut)
+        left, right = shores(histogram.centers, np.log(dense), cut[0])
+        pending += [(low, left), (right, high)]
+    return sorted(found)
+
+
+def shores(centers: np.ndarray, log_density: np.ndarray, cut: float) -> tuple[float, float]:
+    """Where the log density turns concave on either side of a cut: the ends of its dent."""
+    bend = np.gradient(np.gradient(log_density))
+    place = int(np.searchsorted(centers, cut))
+    left = right = min(place, len(centers) - 1)
+    while left > 0 and bend[left] >= 0:
+        left -= 1
+    while right < len(centers) - 1 and bend[right] >= 0:
+        right += 1
+    return float(centers[left]), float(centers[right])
+
+
+def group_of(histogram: Histogram, low: float, high: float, kernel: float) -> Group:
+    """Mode, spread and share of the events between two cuts."""
+    piece = histogram.part(low, high)
+    if piece.n_events == 0:
+        return Group(np.nan, np.nan, 0.0)
+    total = max(histogram.n_events, 1)
+    dense = gaussian_filter1d(piece.counts, max(kernel / histogram.width, 0.5), mode="nearest")
+    mode = float(piece.centers[int(np.argmax(dense))])
+    median = piece.quantile(0.5)
+    mode = median if abs(mode - median) < kernel else 0.5 * (mode + median)
+    distance = piece.centers - mode
+    sides = []
+    for side in (distance <= 0, distance >= 0):
+        weight = piece.counts[side].sum()
+        if weight >= MIN_EVENTS / 2:
+            # the 68 % point of the half is one standard deviation, and outliers do not move it
+            order = np.argsort(np.abs(distance[side]))
+            share = np.cumsum(piece.counts[side][order]) / weight
+            place = min(int(np.searchsorted(share, 0.683)), len(order) - 1)
+            sides.append(float(np.abs(distance[side][order][place])))
+    sd = max([*sides, 1.5 * kernel, histogram.width])
+    return Group(mode, sd, piece.n_events / total)
+
+
+def fit_groups(histogram: Histogram, cuts: Sequence[float], *, scale: float = 0.0) -> list[Group]:
+    """One normal group per interval between cuts."""
+    kernel = bandwidth(histogram, scale)
+    bounds = [-np.inf, *cuts, np.inf]
+    return [group_of(histogram, low, high, kernel) for low, high in itertools.pairwise(bounds)]
+
+
+def crossing(low: Group, high: Group, level: float = 0.0) -> float:
+    """Value between the means where log density high - low equals `level`."""
+    x = np.linspace(low.mean, high.mean, 501)
+    difference = log_ratio(x, low, high)
+    return float(np.interp(level, np.maximum.accumulate(difference), x))
+
+
+def log_ratio(values: np.ndarray, low: Group, high: Group) -> np.ndarray:
+    """Log density of the high group over the low one, monotone: held constant beyond the means."""
+    x = np.clip(values, low.mean, high.mean)
+    below = -0.5 * ((x - low.mean) / low.sd) ** 2 - np.log(low.sd)
+    above = -0.5 * ((x - high.mean) / high.sd) ** 2 - np.log(high.sd)
+    return np.asarray(above - below)
+
+
+def merged(groups: Sequence[Group]) -> Group:
+    """One normal group with the first two moments of several."""
+    weights = np.array([group.weight for group in groups])
+    weights = np.maximum(weights, 1e-12) / np.maximum(weights, 1e-12).sum()
+    means = np.array([group.mean for group in groups])
+    mean = float(weights @ means)
+    variance = float(weights @ (np.array([g.sd for g in groups]) ** 2 + (means - mean) ** 2))
+    return Group(mean, float(np.sqrt(variance)), float(sum(g.weight for g in groups)))
+
+
+def split_of(
+    low: Group, high: Group, *, cut: float, gap: float, method: str, cuts: Sequence[float]
+) -> Split:
+    """Build a `Split` from two groups and the cut between them."""
+    cut = float(np.clip(cut, low.mean, high.mean))
+    offset = -float(log_ratio(np.array([cut]), low, high)[0])
+    nine = float(np.log(9))
+    band = (crossing(low, high, -nine - offset), crossing(low, high, nine - offset))
+    places = tuple(float(c) for c in cuts)
+    return Split("split", low, high, cut, band, gap, method, "", places, offset)
+
+
+def choose_cut(
+    cuts: Sequence[tuple[float, float]],
+    groups: Sequence[Group],
+    *,
+    baseline: Baseline,
+    negative: Group | None,
+    upper: bool,
+) -> int:
+    """Which of several cuts separates the levels asked for; -1 if none does.
+
+    The deepest one that leaves a real step between the groups below and above it, so that dim
+    staining goes with the side that it is nearer to. The cut between negative and positive lies
+    above where negatives are; one between high and low may lie anywhere.
+    """
+    gaps = np.array([gap for _, gap in cuts])
+    places = np.array([cut for cut, _ in cuts])
+    means = np.array([group.mean for group in groups])
+    weights = np.array([group.weight for group in groups])
+    below = np.cumsum(weights)[:-1]
+    eligible = np.minimum(below, weights.sum() - below) >= MIN_SHARE
+    step = MIN_STEP * (baseline.scale or means[-1] - means[0])
+    if upper:
+        step /= 2
+    elif negative is not None:
+        eligible &= places > negative.mean + 0.5 * negative.sd
+    elif baseline.scale:
+        eligible &= places > baseline.negative - 0.25 * baseline.scale
+    eligible &= np.diff(means) >= step
+    if not eligible.any():
+        return -1
+    return int(np.argmax(np.where(eligible, gaps, -1.0)))
+
+
+def split_marker(
+    histogram: Histogram,
+    *,
+    baseline: Baseline | None = None,
+    negative: Group | None = None,
+    positive: float = np.nan,
+    upper: bool = False,
+    max_cuts: int = 3,
+) -> Split:
+    """Separate the events of a marker into a low and a high group.
+
+    Parameters
+    ----------
+    histogram
+        The marker's counts among the events to be split.
+    baseline
+        Where negatives and positives usually lie in this panel.
+    negative
+        Mean and spread of populations known to be negative for the marker.
+    positive
+        Usual level of the marker's positives; the panel's by default.
+    upper
+        Separate high from low, rather than negative from the rest.
+    max_cuts
+        How many groups beyond the first are looked for.
+
+    Returns
+    -------
+    Split
+        Groups, cut and band; status other than ``split`` when there is nothing to cut.
+    """
+    baseline = baseline or Baseline()
+    nothing = Group(np.nan, np.nan, 0.0)
+    if histogram.n_events < 2 * MIN_EVENTS:
+        reason = f"only {histogram.n_events} events; {2 * MIN_EVENTS} are needed"
+        return Split("undetermined", nothing, nothing, reason=reason)
+    cuts = find_cuts(histogram, max_cuts=max_cuts, scale=baseline.scale)
+    places = [cut for cut, _ in cuts]
+    groups = fit_groups(histogram, places, scale=baseline.scale)
+    chosen = (
+        choose_cut(cuts, groups, baseline=baseline, negative=negative, upper=upper) if cuts else -1
+    )
+    levels = Baseline(
+        baseline.negative if negative is None else negative.mean,
+        positive if np.isfinite(positive) else baseline.positive,
+    )
+    if chosen >= 0:
+        low, high = merged(groups[: chosen + 1]), merged(groups[chosen + 1 :])
+        judged = levels.place(low.mean) > ALL_POSITIVE or below_positives(high, baseline, negative)
+        if upper or not judged:
+            return split_of(
+                low, high, cut=places[chosen], gap=cuts[chosen][1], method="valley", cuts=places
+            )
+    whole = group_of(histogram, -np.inf, np.inf, bandwidth(histogram, baseline.scale))
+    if upper:
+        reason = "one population only"
+        return Split("undetermined", whole, whole, reason=reason, method="unimodal")
+    return judge_whole(histogram, whole, baseline=baseline, levels=levels, negative=negative)
+
+
+def below_positives(high: Group, baseline: Baseline, negative: Group | None) -> bool:
+    """Whether even the highest group lies where negatives are."""
+    if negative is not None:
+        return high.mean < negative.mean + max(negative.sd, 0.5 * MIN_STEP * baseline.scale)
+    return bool(baseline.scale) and baseline.place(high.mean) < ALL_NEGATIVE
+
+
+def judge_whole(
+    histogram: Histogram,
+    whole: Group,
+    *,
+    baseline: Baseline,
+    levels: Baseline,
+    negative: Group | None,
+) -> Split:
+    """Judge a marker without a valley by what negatives look like, known ones or the panel's."""
+    clear = negative is None or whole.mean > negative.mean + 3 * negative.sd
+    if levels.place(whole.mean) > MOSTLY_POSITIVE and clear:
+        reason = "all events lie above the negatives"
+        return Split("all_positive", whole, whole, reason=reason, method="position")
+    if negative is None:
+        if levels.place(whole.mean) < ALL_NEGATIVE:
+            reason = "all events lie where negatives are"
+            return Split("all_negative", whole, whole, reason=reason, method="position")
+        reason = "one population only, and none that is known to be negative"
+        return Split("undetermined", whole, whole, reason=reason, method="unimodal")
+    high = excess_over(histogram, negative)
+    step = max(1.5 * negative.sd, MIN_STEP * baseline.scale)
+    if high is None or high.mean < negative.mean + step:
+        reason = "like the known negatives"
+        return Split("all_negative", whole, whole, reason=reason, method="reference")
+    share = min(max(high.weight, 1e-3), 0.999)
+    cut = crossing(negative, high, float(np.log((1 - share) / share)))
+    return split_of(negative, high, cut=cut, gap=0.0, method="reference", cuts=())
+
+
+def excess_over(histogram: Histogram, negative: Group) -> Group | None:
+    """Normal group of the events that a known negative population leaves unexplained."""
+    x, counts = histogram.centers, histogram.counts
+    total = counts.sum()
+    shape = np.exp(-0.5 * ((x - negative.mean) / negative.sd) ** 2)
+    shape /= shape.sum() or 1.0
+    below = x <= negative.mean
+    # negatives are symmetric: what lies below their mean is half of them
+    expected = 2 * counts[below].sum() * shape
+    rest = np.clip(counts - expected, 0, None)
+    rest[x < negative.mean + 0.5 * negative.sd] = 0
+    far = counts[x > negative.mean + 2 * negative.sd].sum()
+    chance = 0.05 * 2 * counts[below].sum()
+    if rest.sum() < max(MIN_EVENTS, 0.01 * total) or far < max(MIN_EVENTS, chance):
+        return None
+    weights = rest / rest.sum()
+    mean = float(weights @ x)
+    sd = float(np.sqrt(weights @ (x - mean) ** 2))
+    return Group(mean, max(sd, histogram.width), float(rest.sum() / total))

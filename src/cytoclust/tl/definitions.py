@@ -1,0 +1,361 @@
+"""Phenotype definitions: TOML files read, checked and merged."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cytoclust import markers
+from cytoclust.checks import listing
+from cytoclust.errors import DefinitionError
+from cytoclust.schema import UNASSIGNED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["Condition", "Definitions", "Population", "Rule", "load_definitions"]
+
+LEVELS = ("+", "-", "hi", "lo")
+FILE_KEYS = {"schema", "name", "species", "description", "include", "population", "marker"}
+POPULATION_KEYS = {
+    "name", "parent", "cell_ontology", "synonyms", "source", "needed", "any", "optional", "fallback", "precedence",
+}  # fmt: skip
+FALLBACK_KEYS = {"needed", "any", "note"}
+MARKER_KEYS = {"name", "negative", "positive"}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A marker and the level asked of it.
+
+    Attributes
+    ----------
+    level
+        ``+``, ``-``, ``hi`` or ``lo`` (upper or lower group among the parent's events).
+    if_measured
+        Whether a panel without the marker passes.
+    """
+
+    marker: str
+    level: str
+    if_measured: bool = False
+
+    @property
+    def high(self) -> bool:
+        """Whether the upper of two groups is asked for."""
+        return self.level in {"+", "hi"}
+
+    @property
+    def upper(self) -> bool:
+        """Whether high is told from low rather than positive from negative."""
+        return self.level in {"hi", "lo"}
+
+    def __str__(self) -> str:
+        return f"{self.marker}{self.level if not self.upper else ' ' + self.level}"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Conditions that all must hold, and sets of which one must hold."""
+
+    needed: tuple[Condition, ...]
+    any_of: tuple[tuple[Condition, ...], ...] = ()
+    note: str = ""
+
+    def conditions(self) -> list[Condition]:
+        """Every condition named in the rule."""
+        return [*self.needed, *(c for group in self.any_of for c in group)]
+
+
+@dataclass(frozen=True)
+class Population:
+    """One phenotype: its place in the hierarchy and the rules that find it, best first."""
+
+    name: str
+    parent: str
+    rules: tuple[Rule, ...]
+    optional: tuple[Condition, ...] = ()
+    cell_ontology: str = ""
+    synonyms: tuple[str, ...] = ()
+    source: str = ""
+    precedence: int = 0
+
+
+@dataclass(frozen=True)
+class Definitions:
+    """Populations by name, and populations known to lack or carry a marker."""
+
+    names: tuple[str, ...]
+    populations: dict[str, Population]
+    negative: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    positive: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def children(self, parent: str) -> list[Population]:
+        """Populations directly below `parent` ("" for the root), highest precedence first."""
+        found = [p for p in self.populations.values() if p.parent == parent]
+        return sorted(found, key=lambda p: -p.precedence)
+
+    def path(self, name: str) -> list[str]:
+        """Names from the root down to `name`."""
+        found: list[str] = []
+        while name:
+            found.append(name)
+            name = self.populations[name].parent
+        return found[::-1]
+
+    def markers(self) -> list[str]:
+        """Every marker that a rule asks for, in order of appearance."""
+        found: dict[str, None] = {}
+        for population in self.populations.values():
+            for rule in population.rules:
+                found.update(dict.fromkeys(c.marker for c in rule.conditions()))
+            found.update(dict.fromkeys(c.marker for c in population.optional))
+        return list(found)
+
+
+@dataclass
+class Source:
+    """The text of a file, to say where something is wrong."""
+
+    label: str
+    text: str
+
+    def line_of(self, population: str, key: str) -> int:
+        """Line of `key` within the table of `population` (of the table if it is not found)."""
+        lines = self.text.splitlines()
+        start = 0
+        pattern = re.compile(r"""^\s*name\s*=\s*["']""" + re.escape(population) + r"""["']""")
+        for number, line in enumerate(lines):
+            if population and pattern.match(line):
+                start = number
+                break
+        # the table may have keys above its name
+        while start > 0 and not lines[start].lstrip().startswith("[["):
+            start -= 1
+        for number in range(start, len(lines)):
+            if number > start and lines[number].lstrip().startswith("[["):
+                break
+            if key and re.search(r"(?:^|[\s{,\"'])" + re.escape(key) + r"[\"']?(?:\s*=|[\"'])", lines[number]):  # fmt: skip
+                return number + 1
+        return start + 1
+
+    def error(self, population: str, key: str, problem: str) -> DefinitionError:
+        """Error that names file, line and key."""
+        place = f"[{population}] {key}" if population else key
+        line = self.line_of(population, key)
+        return DefinitionError(f"{self.label}, line {line}, {place}: {problem}")
+
+
+def shipped() -> dict[str, Any]:
+    """Definition files of the package by name."""
+    folder = resources.files("cytoclust") / "definitions"
+    return {
+        Path(item.name).stem: item
+        for item in sorted(folder.iterdir(), key=lambda item: item.name)
+        if item.name.endswith(".toml") and item.name != "markers.toml"
+    }
+
+
+def read_source(name: str | Path) -> Source:
+    """Text of a shipped set or of a user's file."""
+    available = shipped()
+    if str(name) in available:
+        item = available[str(name)]
+        return Source(item.name, item.read_text(encoding="utf-8"))
+    path = Path(name)
+    if not path.is_file():
+        msg = (
+            f"definitions must name a shipped set {listing(available)} or an existing TOML file; "
+            f"got {str(name)!r}. Check the spelling or the path."
+        )
+        raise DefinitionError(msg)
+    return Source(str(path), path.read_text(encoding="utf-8"))
+
+
+def parse(source: Source) -> dict[str, Any]:
+    """Read TOML and check the keys of the file."""
+    try:
+        content = tomllib.loads(source.text)
+    except tomllib.TOMLDecodeError as error:
+        msg = f"{source.label}: not valid TOML: {error}. Correct the line named."
+        raise DefinitionError(msg) from error
+    if content.get("schema") != 1:
+        msg_0 = ""
+        raise source.error(msg_0, "schema", f"must be 1; got {content.get('schema')!r}.")
+    for key in content:
+        if key not in FILE_KEYS:
+            msg_0 = ""
+            raise source.error(msg_0, key, f"unknown key; allowed: {listing(sorted(FILE_KEYS))}.")
+    return content
+
+
+def read_conditions(source: Source, population: str, key: str, table: Any) -> tuple[Condition, ...]:
+    """Conditions of an inline table ``{ CD3 = "+", CD19 = "-?" }``."""
+    if not isinstance(table, dict):
+        raise source.error(
+            population, key, f'must be a table such as {{ CD3 = "+" }}; got {table!r}.'
+        )
+    found = []
+    for marker, level in table.items():
+        canonical = markers.shipped_table().names.get(markers.squeeze(marker), marker)
+        if not isinstance(level, str) or level.removesuffix("?") not in LEVELS:
+            problem = (
+                f"level of {marker} must be one of {listing(LEVELS)}, with ? where the marker may "
+                f"be missing; got {level!r}."
+            )
+            raise source.error(population, marker, problem)
+        found.append(Condition(canonical, level.removesuffix("?"), level.endswith("?")))
+    return tuple(found)
+
+
+def read_rule(source: Source, population: str, key: str, table: dict[str, Any]) -> Rule:
+    """Rule from a population or from one of its fallbacks."""
+    groups = table.get("any", [])
+    if not isinstance(groups, list):
+        raise source.error(population, "any", f"must be a list of tables; got {groups!r}.")
+    rule = Rule(
+        read_conditions(source, population, "needed", table.get("needed", {})),
+        tuple(read_conditions(source, population, "any", group) for group in groups),
+        str(table.get("note", "")),
+    )
+    if not rule.conditions():
+        raise source.error(
+            population, key, "a rule needs at least one condition; add needed or any."
+        )
+    return rule
+
+
+def read_population(source: Source, table: dict[str, Any]) -> Population:
+    """Check and read one ``[[population]]`` table."""
+    name = table.get("name")
+    if not isinstance(name, str) or not name or name == UNASSIGNED or "/" in name:
+        problem = f"must be a text without '/' and not {UNASSIGNED!r}; got {name!r}."
+        raise source.error(str(name or ""), "name", problem)
+    for key in table:
+        if key not in POPULATION_KEYS:
+            problem = f"unknown key; allowed: {listing(sorted(POPULATION_KEYS))}."
+            raise source.error(name, key, problem)
+    for key in ("parent", "cell_ontology", "source"):
+        if not isinstance(table.get(key, ""), str):
+            raise source.error(name, key, f"must be a text; got {table[key]!r}.")
+    ontology = table.get("cell_ontology", "")
+    if ontology and not re.fullmatch(r"CL:\d{7}", ontology):
+        problem = f"must look like CL:0000084; got {ontology!r}."
+        raise source.error(name, "cell_ontology", problem)
+    if not isinstance(table.get("precedence", 0), int):
+        problem = f"must be a whole number; got {table['precedence']!r}."
+        raise source.error(name, "precedence", problem)
+    rules = [read_rule(source, name, "needed", table)]
+    for fallback in table.get("fallback", []):
+        if not isinstance(fallback, dict) or set(fallback) - FALLBACK_KEYS:
+            problem = (
+                f"must be tables with keys {listing(sorted(FALLBACK_KEYS))}; got {fallback!r}."
+            )
+            raise source.error(name, "fallback", problem)
+        rules.append(read_rule(source, name, "fallback", fallback))
+    return Population(
+        name=name,
+        parent=table.get("parent", ""),
+        rules=tuple(rules),
+        optional=read_conditions(source, name, "optional", table.get("optional", {})),
+        cell_ontology=ontology,
+        synonyms=tuple(str(word) for word in table.get("synonyms", [])),
+        source=table.get("source", ""),
+        precedence=table.get("precedence", 0),
+    )
+
+
+def read_markers(source: Source, content: dict[str, Any], into: Definitions) -> None:
+    """Read the ``[[marker]]`` tables: populations known to lack or to carry a marker."""
+    for table in content.get("marker", []):
+        name = table.get("name", "")
+        for key in table:
+            if key not in MARKER_KEYS:
+                problem = f"unknown key; allowed: {listing(sorted(MARKER_KEYS))}."
+                raise source.error(name, key, problem)
+        for key, target in (("negative", into.negative), ("positive", into.positive)):
+            names = table.get(key, [])
+            if not isinstance(names, list) or not all(isinstance(item, str) for item in names):
+                raise source.error(name, key, f"must be a list of populations; got {names!r}.")
+            if names:
+                target[name] = tuple(names)
+
+
+def check_hierarchy(sources: dict[str, Source], found: Definitions) -> None:
+    """Every parent exists and no population is its own ancestor."""
+    for name, population in found.populations.items():
+        seen = {name}
+        parent = population.parent
+        while parent:
+            if parent not in found.populations:
+                problem = f"{parent!r} is not defined; known: {listing(found.populations)}."
+                raise sources[name].error(name, "parent", problem)
+            if parent in seen:
+                raise sources[name].error(name, "parent", f"{name!r} is its own ancestor.")
+            seen.add(parent)
+            parent = found.populations[parent].parent
+
+
+def load_definitions(definitions: str | Path | Iterable[str | Path]) -> Definitions:
+    """Read phenotype definitions, check them and merge them.
+
+    Parameters
+    ----------
+    definitions
+        Names of shipped sets (``human_lymphoid``, ``human_leukocyte``, ``b_all``, ``mouse_basic``)
+        or paths of TOML files, one or several. What they include is read first; a population
+        defined again replaces the earlier one.
+
+    Returns
+    -------
+    Definitions
+        Populations with their rules, and reference populations of markers.
+
+    Raises
+    ------
+    DefinitionError
+        A file is missing or wrong; the text names file, line and key.
+
+    Examples
+    --------
+    >>> load_definitions("human_leukocyte").path("naive Treg")
+    ['T cell', 'CD4 T', 'Treg', 'naive Treg']
+    """
+    wanted: Sequence[str | Path]
+    wanted = [definitions] if isinstance(definitions, (str, Path)) else list(definitions)
+    if not wanted:
+        msg = f"definitions must name at least one set {listing(shipped())}; got none."
+        raise DefinitionError(msg)
+    found = Definitions(tuple(str(name) for name in wanted), {})
+    sources: dict[str, Source] = {}
+    done: set[str] = set()
+    for name in wanted:
+        add_file(name, found, sources, done)
+    check_hierarchy(sources, found)
+    return found
+
+
+def add_file(
+    name: str | Path, found: Definitions, sources: dict[str, Source], done: set[str]
+) -> None:
+    """Read one file and, before it, the files that it includes."""
+    if str(name) in done:
+        return
+    done.add(str(name))
+    source = read_source(name)
+    content = parse(source)
+    for other in content.get("include", []):
+        add_file(other, found, sources, done)
+    own: set[str] = set()
+    for table in content.get("population", []):
+        population = read_population(source, table)
+        if population.name in own:
+            raise source.error(population.name, "name", "is defined twice in this file.")
+        own.add(population.name)
+        found.populations[population.name] = population
+        sources[population.name] = source
+    read_markers(source, content, found)

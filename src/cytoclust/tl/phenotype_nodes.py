@@ -1,0 +1,407 @@
+"""One step down the hierarchy: the children of a population told apart among its events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cytoclust.numerics.mixtures import (
+    Baseline,
+    Group,
+    Split,
+    count_values,
+    log_ratio,
+    split_marker,
+)
+from cytoclust.numerics.phenotypes import (
+    MIN_STATE_EVENTS,
+    Components,
+    States,
+    assign_events,
+    fit_components,
+    fit_states,
+    state_posteriors,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from cytoclust.tl.definitions import Condition, Definitions, Population, Rule
+
+MAX_FIT = 60_000
+CHUNK = 131_072
+MIN_EXPLAINED = (
+    0.02  # share of a marker's variance between states, to be of use in telling them apart
+)
+MAX_VIOLATION = 12.0  # log units: no single marker overrules all the others
+MAX_COUNT = 400_000
+MAX_STATES_PER_NAME = 8
+
+SCATTER = ("FSC-A", "SSC-A")
+Key = tuple[str, bool]  # marker, and whether high is told from low
+
+
+@dataclass
+class Node:
+    """What was found below one population.
+
+    Attributes
+    ----------
+    splits
+        Groups of each marker that a rule asks for, among the parent's events.
+    rules
+        The rule that each child was found with; children without one are in `missing`.
+    missing
+        Child to the reason why it cannot be told apart here.
+    keys
+        Informative splits, in the order of the states' bits.
+    features
+        Markers of the components.
+    owners
+        Child number of each component, -1 for a state that no child's rule covers.
+    """
+
+    parent: str
+    children: list[str]
+    splits: dict[Key, Split]
+    rules: dict[str, Rule]
+    missing: dict[str, str]
+    notes: dict[str, str]
+    keys: list[Key] = field(default_factory=list)
+    states: States | None = None
+    bits: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), dtype=bool))
+    features: list[str] = field(default_factory=list)
+    components: Components | None = None
+    owners: np.ndarray | None = None
+
+
+def thinned(index: np.ndarray, limit: int) -> np.ndarray:
+    """Return at most `limit` of the events, evenly spaced, so that every sample is represented."""
+    if len(index) <= limit:
+        return index
+    return index[(np.arange(limit, dtype=np.int64) * len(index)) // limit]
+
+
+def holds(condition: Condition, split: Split | None, bit: bool | None) -> bool | None:  # noqa: FBT001
+    """Whether a condition is met; None if the marker is missing or tells nothing."""
+    if split is None or split.status == "undetermined":
+        return None
+    if split.status == "split":
+        return None if bit is None else bit == condition.high
+    if condition.upper:
+        return None
+    return (split.status == "all_positive") == condition.high
+
+
+def usable(rule: Rule, splits: Mapping[Key, Split]) -> tuple[bool, list[str]]:
+    """Whether every needed marker of a rule tells something; else the markers that do not."""
+    lacking = []
+
+    def decided(condition: Condition) -> bool:
+        split = splits.get((condition.marker, condition.upper))
+        return holds(condition, split, condition.high) is not None
+
+    for condition in rule.needed:
+        if not condition.if_measured and not decided(condition):
+            lacking.append(condition.marker)
+    if rule.any_of:
+        groups = [
+            [c.marker for c in group if not c.if_measured and not decided(c)]
+            for group in rule.any_of
+        ]
+        if all(groups):
+            lacking += min(groups, key=len)
+    return not lacking, lacking
+
+
+def matches(rule: Rule, splits: Mapping[Key, Split], bits: Mapping[Key, bool]) -> bool:
+    """Whether a state of marker calls meets a rule."""
+
+    def met(condition: Condition) -> bool:
+        key = (condition.marker, condition.upper)
+        found = holds(condition, splits.get(key), bits.get(key))
+        return condition.if_measured if found is None else found
+
+    if not all(met(condition) for condition in rule.needed):
+        return False
+    return not rule.any_of or any(all(met(c) for c in group) for group in rule.any_of)
+
+
+def split_keys(children: Sequence[Population]) -> list[Key]:
+    """Every split that the children's rules ask for."""
+    keys = {
+        (condition.marker, condition.upper): None
+        for child in children
+        for rule in child.rules
+        for condition in rule.conditions()
+    }
+    return list(keys)
+
+
+def choose_rules(node: Node, children: Sequence[Population], measured: set[str]) -> None:
+    """Take the first rule of each child whose markers are there and tell something."""
+    for child in children:
+        first: list[str] = []
+        for number, rule in enumerate(child.rules):
+            works, lacking = usable(rule, node.splits)
+            if works:
+                node.rules[child.name] = rule
+                if number:
+                    node.notes[child.name] = f"{rule.note} ({why(first, measured, node.splits)})"
+                break
+            first = first or lacking
+        else:
+            node.missing[child.name] = why(first, measured, node.splits)
+
+
+def why(lacking: Sequence[str], measured: set[str], splits: Mapping[Key, Split]) -> str:
+    """Say why markers cannot be used."""
+    texts = []
+    for marker in dict.fromkeys(lacking):
+        split = splits.get((marker, False)) or splits.get((marker, True))
+        reason = split.reason or split.status if split is not None else "no groups"
+        texts.append(f"{marker} {reason if marker in measured else 'not measured'}")
+    return "; ".join(texts)
+
+
+def fit_node(
+    parent: str,
+    definitions: Definitions,
+    *,
+    take: Callable[[str, np.ndarray], np.ndarray],
+    index: np.ndarray,
+    features: Sequence[str],
+    references: Callable[[str], tuple[Group | None, float]],
+    baseline: Baseline,
+    given: Mapping[str, float],
+    n_iter: int = 2,
+) -> Node:
+    """Learn how the children of a population differ, from its own events.
+
+    Parameters
+    ----------
+    parent
+        Population whose events are split; "" for all events.
+    take
+        ``take(marker, rows)`` returns values.
+    index
+        Rows of the parent's events.
+    features
+        Markers that may tell populations apart besides those of the rules.
+    references
+        ``references(marker)`` returns what negatives look like, if that is known, and the usual
+        level of positives.
+    baseline
+        Where negatives and positives usually lie in this panel.
+    given
+        Cut-offs that the user sets, by marker.
+
+    Returns
+    -------
+    Node
+        Splits, rules and components.
+    """
+    children = definitions.children(parent)
+    measured = set(features)
+    node = Node(parent, [child.name for child in children], {}, {}, {}, {})
+    counted = thinned(index, MAX_COUNT)
+    for key in split_keys(children):
+        marker, upper = key
+        if marker not in measured:
+            continue
+        histogram = count_values(take(marker, counted))
+        negative, positive = references(marker)
+        node.splits[key] = split_marker(
+            histogram,
+            baseline=None if marker in SCATTER else baseline,
+            negative=negative,
+            positive=positive,
+            upper=upper,
+        )
+        if marker in given and not upper:
+            node.splits[key] = move_cut(node.splits[key], given[marker])
+    choose_rules(node, children, measured)
+    if node.rules:
+        fit_events(
+            node,
+            children,
+            take=take,
+            rows=thinned(index, MAX_FIT),
+            features=features,
+            n_iter=n_iter,
+        )
+    return node
+
+
+def move_cut(split: Split, cut: float) -> Split:
+    """Replace the cut of a split by a given one, the groups' spread kept where it is known."""
+    spread = split.low.sd if np.isfinite(split.low.sd) else 0.5
+    low = Group(min(split.low.mean, cut - 2 * spread) if np.isfinite(split.low.mean) else cut - 2 * spread, spread, 0.5)  # fmt: skip
+    high = Group(2 * cut - low.mean, spread, 0.5)
+    return Split("split", low, high, cut, (cut, cut), 0.0, "given", "set by the user")
+
+
+def ratios(
+    node: Node, take: Callable[[str, np.ndarray], np.ndarray], rows: np.ndarray
+) -> np.ndarray:
+    """(n_rows, n_keys) log density of the upper over the lower group of each informative split."""
+    found = np.empty((len(rows), len(node.keys)))
+    for column, key in enumerate(node.keys):
+        split = node.splits[key]
+        values = take(key[0], rows).astype(np.float64)
+        found[:, column] = log_ratio(values, split.low, split.high) + split.offset
+    return found
+
+
+def fit_events(
+    node: Node,
+    children: Sequence[Population],
+    *,
+    take: Callable[[str, np.ndarray], np.ndarray],
+    rows: np.ndarray,
+    features: Sequence[str],
+    n_iter: int,
+) -> None:
+    """Fit states, name them by the rules, and refine them as components in every marker."""
+    asked = {(c.marker, c.upper): None for rule in node.rules.values() for c in rule.conditions()}
+    node.keys = [key for key in asked if key in node.splits and node.splits[key].informative]
+    log_ratios = ratios(node, take, rows)
+    node.states = fit_states(log_ratios)
+    owner = np.full(len(node.states.bits), -1)
+    for s, bits in enumerate(node.states.bits):
+        calls = dict(zip(node.keys, bits.tolist(), strict=True))
+        for c, child in enumerate(node.children):
+            if child in node.rules and matches(node.rules[child], node.splits, calls):
+                owner[s] = c
+                break
+    shares = state_posteriors(log_ratios, node.states)
+    keep = kept_states(shares, owner)
+    node.owners = owner[keep].astype(np.int64)
+    node.bits = node.states.bits[keep]
+    shares = shares[:, keep]
+    total = shares.sum(axis=1, keepdims=True)
+    shares = np.where(total > 0.05, shares / np.maximum(total, 1e-300), 0.0)
+    values = np.column_stack([take(marker, rows) for marker in features]).astype(np.float64)
+    telling = {key[0] for key in node.keys} | {
+        condition.marker
+        for child in children
+        if child.name in node.rules
+        for condition in child.optional
+    }
+    chosen = [
+        j for j, marker in enumerate(features)
+        if marker in {key[0] for key in node.keys}
+        or (marker in telling and explained(values[:, j], shares) >= MIN_EXPLAINED)
+    ]  # fmt: skip
+    node.features = [features[j] for j in chosen]
+    if chosen:
+        node.components = fit_components(
+            values[:, chosen], shares, n_iter=n_iter, guard=guards(node, log_ratios)
+        )
+
+
+def violation(node: Node, condition: Condition, log_ratios: np.ndarray) -> np.ndarray | float:
+    """How far each event's value speaks against a condition, in log units."""
+    key = (condition.marker, condition.upper)
+    if key not in node.keys:
+        return 0.0
+    towards = log_ratios[:, node.keys.index(key)] * (1.0 if condition.high else -1.0)
+    return np.asarray(np.clip(-towards, 0.0, MAX_VIOLATION))
+
+
+def guards(node: Node, log_ratios: np.ndarray) -> np.ndarray:
+    """(n_events, n_components), at most 0: how far rules and calls speak against each component.
+
+    A population's components are held to its rule alone, so that a marker no rule asks for does
+    not count; a component without a name is held to the calls that it stands for.
+    """
+    assert node.owners is not None
+    n_events = len(log_ratios)
+    found = np.zeros((n_events, len(node.owners)), dtype=np.float32)
+    for c, child in enumerate(node.children):
+        mine = np.flatnonzero(node.owners == c)
+        if not len(mine):
+            continue
+        rule = node.rules[child]
+        against = np.zeros(n_events)
+        for condition in rule.needed:
+            against += violation(node, condition, log_ratios)
+        if rule.any_of:
+            groups = [
+                np.zeros(n_events) + sum(violation(node, part, log_ratios) for part in group)
+                for group in rule.any_of
+                if all(holds_somewhere(node, part) for part in group)
+            ]
+            against += np.min(groups, axis=0)
+        found[:, mine] = -against[:, None]
+    for k in np.flatnonzero(node.owners < 0):
+        signs = np.where(node.bits[k], -1.0, 1.0)
+        found[:, k] = -np.clip(log_ratios * signs, 0.0, MAX_VIOLATION).sum(axis=1)
+    return found
+
+
+def holds_somewhere(node: Node, condition: Condition) -> bool:
+    """Whether a condition can be met by any event of this parent."""
+    found = holds(condition, node.splits.get((condition.marker, condition.upper)), condition.high)
+    return condition.if_measured if found is None else found
+
+
+def assign_node(
+    node: Node, take: Callable[[str, np.ndarray], np.ndarray], index: np.ndarray
+) -> np.ndarray:
+    """(n_events, 5) float32: child (-1 none), probability, runner-up, distance, guard; in chunks."""
+    out = np.zeros((len(index), 5), dtype=np.float32)
+    out[:, 0] = out[:, 2] = -1
+    if node.owners is None:
+        return out
+    if node.components is None:
+        # nothing is split: one state, which is one child's or nobody's
+        out[:, 0], out[:, 1] = node.owners[0], 1.0
+        return out
+    model = node.components
+    for start in range(0, len(index), CHUNK):
+        rows = index[start : start + CHUNK]
+        values = np.column_stack([take(marker, rows) for marker in node.features])
+        assign_events(
+            np.ascontiguousarray(values, dtype=np.float32),
+            guards(node, ratios(node, take, rows)),
+            model.means,
+            model.whitening,
+            model.offsets,
+            node.owners,
+            len(node.children),
+            out[start : start + CHUNK],
+        )
+    return out
+
+
+def kept_states(shares: np.ndarray, owner: np.ndarray) -> np.ndarray:
+    """States that become components: of each name the largest that hold 98 % of its events.
+
+    At most 8 of a name and 15 events or more each; without a name, 0.1 % of the events.
+    """
+    sizes = shares.sum(axis=0)
+    keep = np.zeros(len(sizes), dtype=bool)
+    for name in np.unique(owner):
+        same = np.flatnonzero(owner == name)
+        same = same[np.argsort(-sizes[same], kind="stable")]
+        before = np.cumsum(sizes[same]) - sizes[same]
+        least = MIN_STATE_EVENTS if name >= 0 else max(30.0, 1e-3 * len(shares))
+        chosen = same[(before <= 0.98 * sizes[same].sum()) & (sizes[same] >= least)]
+        keep[chosen[:MAX_STATES_PER_NAME]] = True
+    if not keep.any():
+        keep[np.argmax(sizes)] = True
+    return keep
+
+
+def explained(values: np.ndarray, shares: np.ndarray) -> float:
+    """Share of a marker's variance that lies between the states."""
+    sizes = np.maximum(shares.sum(axis=0), 1e-9)
+    means = (shares * values[:, None]).sum(axis=0) / sizes
+    total = float(values.var())
+    if total <= 0:
+        return 0.0
+    between = float((sizes / sizes.sum()) @ (means - values.mean()) ** 2)
+    return between / total

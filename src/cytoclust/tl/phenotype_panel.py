@@ -1,0 +1,146 @@
+"""The markers of a study as phenotyping sees them: canonical names, values, usual levels."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cytoclust import markers, schema
+from cytoclust.checks import listing
+from cytoclust.errors import ArgumentError, StudyWarning
+from cytoclust.numerics.mixtures import Baseline, Split, count_values, split_marker
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from anndata import AnnData
+
+MAX_COUNT = 400_000
+SCATTER = ("FSC-A", "SSC-A")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Canonical markers and where their values are.
+
+    Attributes
+    ----------
+    values
+        (n_events, n_channels) analysis values.
+    columns
+        Marker to column.
+    scatter
+        Scale of each linear scatter marker: values are arcsinh(value / scale).
+    """
+
+    values: np.ndarray
+    columns: dict[str, int]
+    channels: dict[str, str]
+    scatter: dict[str, float]
+
+    @property
+    def stains(self) -> list[str]:
+        """Markers other than scatter."""
+        return [marker for marker in self.columns if marker not in SCATTER]
+
+    def take(self, marker: str, rows: np.ndarray) -> np.ndarray:
+        """Values of a marker; scatter on a logarithm-like scale."""
+        found = self.values[rows, self.columns[marker]]
+        if marker in self.scatter:
+            found = np.arcsinh(found / self.scatter[marker])
+        return np.asarray(found)
+
+
+def read_panel(adata: AnnData, *, synonyms: Mapping[str, str] | None = None) -> Panel:
+    """Resolve the panel of a study to canonical markers; warn of labels that name several."""
+    table = markers.load_table(synonyms)
+    names = adata.var_names.astype(str)
+    labels = adata.var[schema.MARKER].astype(str) if schema.MARKER in adata.var else names
+    channel = adata.var[schema.CHANNEL].astype(str) if schema.CHANNEL in adata.var else names
+    kinds = (
+        adata.var[schema.CHANNEL_TYPE].astype(str).tolist()
+        if schema.CHANNEL_TYPE in adata.var
+        else [""] * adata.n_vars
+    )
+    texts = [
+        name if kind == "scatter" or not label or label == "nan" else label
+        for name, label, kind in zip(channel, labels, kinds, strict=True)
+    ]
+    found, problems = markers.resolve_panel(texts, table=table)
+    if problems:
+        warnings.warn(
+            f"{len(problems)} channels are not used to name cells: {' '.join(problems)}",
+            StudyWarning, stacklevel=4,
+        )  # fmt: skip
+    columns: dict[str, int] = {}
+    for j, (marker, kind) in enumerate(zip(found, kinds, strict=True)):
+        if marker is None or marker == "Viability" or kind in {"time", "viability"}:
+            continue
+        if marker in columns:
+            both = listing([names[columns[marker]], names[j]])
+            msg = (
+                f"Each marker must be on one channel; {marker} is on {both}. "
+                "Rename one of them in the panel, or leave its marker empty."
+            )
+            raise ArgumentError(msg)
+        columns[marker] = j
+    values = np.asarray(adata.X)
+    return Panel(
+        values,
+        columns,
+        {marker: str(names[j]) for marker, j in columns.items()},
+        scatter_scales(adata, values, columns),
+    )
+
+
+def scatter_scales(
+    adata: AnnData, values: np.ndarray, columns: Mapping[str, int]
+) -> dict[str, float]:
+    """A twentieth of the median of each scatter marker that is on a linear scale."""
+    scales = {}
+    for marker in SCATTER:
+        if marker not in columns:
+            continue
+        scale = "linear"
+        if schema.SCALE in adata.var:
+            scale = str(adata.var[schema.SCALE].iloc[columns[marker]])
+        data = values[:: max(1, len(values) // MAX_COUNT), columns[marker]]
+        data = data[np.isfinite(data)]
+        middle = float(np.median(np.abs(data))) if data.size else 0.0
+        if scale == "linear" and middle > 0:
+            scales[marker] = middle / 20
+    return scales
+
+
+def usual_levels(panel: Panel, rows: np.ndarray) -> tuple[Baseline, dict[str, Split]]:
+    """Where negatives and positives usually lie, from the markers that split clearly; all splits.
+
+    Markers with a marked valley and at least 1 % of the events on either side tell the usual
+    levels, with which all are split again.
+    """
+    step = max(1, len(rows) // MAX_COUNT)
+    histograms = {m: count_values(panel.take(m, rows[::step])) for m in panel.columns}
+    baseline = Baseline()
+    for _ in range(2):
+        splits = {
+            marker: split_marker(histogram, baseline=None if marker in SCATTER else baseline)
+            for marker, histogram in histograms.items()
+        }
+        clear = [
+            split
+            for marker, split in splits.items()
+            if marker not in SCATTER
+            and split.informative
+            and split.gap > 0.5
+            and min(split.low.weight, split.high.weight) > 0.01
+        ]
+        if len(clear) < 2:
+            break
+        baseline = Baseline(
+            float(np.median([split.low.mean for split in clear])),
+            float(np.median([split.high.mean for split in clear])),
+        )
+    return baseline, splits
