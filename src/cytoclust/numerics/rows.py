@@ -28,7 +28,7 @@ class RowFit:
     covariance
         (K, p, p), to be multiplied with the residual variance.
     span
-        (K, p, p) projector on the estimable directions: c is estimable if ``span @ c == c``.
+        (K, p, p) projector: the contrast c is estimable if ``c @ span == c``.
     df_residual
         (K,) residual degrees of freedom.
     sigma

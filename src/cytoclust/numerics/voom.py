@@ -259,7 +259,7 @@ def _contrast_deviations(
 ) -> Floats:
     """Unscaled standard deviation of each contrast; NaN where the row's own samples lack it."""
     blocks, rho = blocking
-    lost = np.abs(fit.span @ contrasts - contrasts).max(axis=1) > 1e-6
+    lost = np.abs(fit.span.transpose(0, 2, 1) @ contrasts - contrasts).max(axis=1) > 1e-6
     if np.linalg.matrix_rank(design) < design.shape[1]:
         exact = np.einsum("pj,kpq,qj->kj", contrasts, fit.covariance, contrasts, optimize=True)
         return np.where(lost, np.nan, np.sqrt(np.maximum(exact, 0.0)))

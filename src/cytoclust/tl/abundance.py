@@ -371,5 +371,6 @@ def counts_result(
         lost = "too few samples with enough cells, or no variation between them"
         return Tested.collect(fit, kept, unit, reasons=(np.array(why, dtype=object), lost))
 
+    present = None if np.isfinite(shares).all() else np.isfinite(shares)
     tested = fit_everywhere(plan, fit_unit)
-    return tidy(plan, tested, labels, kind="abundance", method=options.method)
+    return tidy(plan, tested, labels, kind="abundance", method=options.method, present=present)

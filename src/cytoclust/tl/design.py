@@ -18,10 +18,10 @@ from cytoclust.tl.sheet import (
     covariate_columns,
     covariate_matrix,
     levels_of,
+    levels_to_compare,
     likely_typos,
     refuse_unknown_column,
     sheet_by_sample,
-    suggestion,
 )
 
 if TYPE_CHECKING:
@@ -152,12 +152,22 @@ class Design:
             return None
         return np.asarray(pd.factorize(donors)[0], dtype=np.int64)
 
-    def paired(self, contrast: Contrast, compartments: Sequence[str]) -> tuple[int, int]:
-        """Count samples at the levels of a contrast, and donors that have them all, everywhere."""
+    def paired(
+        self,
+        contrast: Contrast,
+        compartments: Sequence[str],
+        *,
+        present: NDArray[np.bool_] | None = None,
+    ) -> tuple[int, int]:
+        """Count samples at the levels of a contrast, and donors that have them all, everywhere.
+
+        `present` (n_samples,) restricts both to samples that have a value.
+        """
         wanted = [level for level, weight in contrast.weights.items() if weight]
         n_samples, donors = 0, None
         for compartment in compartments:
-            here = self.table.iloc[self.members(compartment)]
+            at = self.members(compartment)
+            here = self.table.iloc[at if present is None else at[present[at]]]
             n_samples += int(here[self.factor].isin(wanted).sum())
             for level in wanted:
                 found = set(here.loc[here[self.factor] == level, DONOR]) - {""}
@@ -325,7 +335,7 @@ def design(
             f"{'; '.join(typos)}. Correct the sample sheet if so.", StudyWarning, stacklevel=2
         )
     factor = TREATMENT if treatment_key is not None else COMPARTMENT
-    levels = _levels(sheet, used[factor], (factor, baseline))
+    levels = levels_to_compare(sheet, used[factor], (factor, baseline))
     first = str(baseline) if baseline is not None else levels[0]
     if donor_key is not None:
         _refuse_duplicates(table)
@@ -359,22 +369,6 @@ def _excluded(table: pd.DataFrame, used: Mapping[str, str], lacking: pd.Series) 
         if empty:
             rows.append((name, f"empty in the sample sheet: {', '.join(empty)}"))
     return pd.DataFrame(rows, columns=["sample", "reason"]).astype("str")
-
-
-def _levels(sheet: pd.DataFrame, key: str, asked: tuple[str, str | None]) -> list[str]:
-    """Levels to compare; refuse fewer than two and an unknown baseline."""
-    role, baseline = asked
-    levels = levels_of(sheet[key])
-    if len(levels) < 2:
-        msg = f"{role}_key {key!r} must have at least two levels; found {listing(levels)}. Choose another column."
-        raise DesignError(msg)
-    if baseline is not None and str(baseline) not in levels:
-        msg = (
-            f"baseline {baseline!r} is not a level of {key!r}; levels: {listing(levels)}."
-            f"{suggestion(str(baseline), levels)} Name one of them."
-        )
-        raise DesignError(msg)
-    return levels
 
 
 def _refuse_duplicates(table: pd.DataFrame) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cytoclust.tl.contrasts import Contrast
     from cytoclust.tl.design import Design, Unit
 
 OK, TOO_FEW, NOT_ESTIMABLE = "ok", "too few", "not estimable"
@@ -107,22 +108,41 @@ def tidy(
     *,
     kind: Literal["abundance", "state"],
     method: str,
+    present: NDArray[np.bool_] | None = None,
 ) -> pd.DataFrame:
     """Return the result rows; the false discovery rate is per compartment and contrast.
 
-    `labels` has one row per population with the columns that name it.
+    `labels` has one row per population with the columns that name it; `present` (K, n_samples) says
+    which samples stand behind each row (all by default).
     """
     places = {label: [earlier, later] for label, earlier, later in plan.interactions()}
     blocks = []
     for place, result in tested.items():
         for j, contrast in enumerate(plan.contrasts):
-            n_samples, n_paired = plan.paired(contrast, places.get(place, [place]))
+            behind = _behind(plan, contrast, places.get(place, [place]), present=present)
             block = labels.assign(compartment=place, contrast=contrast.name)
             block = block.assign(**_columns(result, j, EFFECT[kind]))
-            blocks.append(block.assign(n_samples=n_samples, n_paired=n_paired, method=method))
+            blocks.append(block.assign(n_samples=behind[0], n_paired=behind[1], method=method))
     table = pd.concat(blocks, ignore_index=True)
     leading = [name for name in (*LEADING[:3], "marker", *LEADING[3:]) if name in table.columns]
     return table[[*leading, EFFECT[kind], *TRAILING]]
+
+
+def _behind(
+    plan: Design,
+    contrast: Contrast,
+    places: list[str],
+    *,
+    present: NDArray[np.bool_] | None,
+) -> tuple[int, int] | tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Count samples and paired donors behind a contrast, for all rows or for each."""
+    if present is None:
+        return plan.paired(contrast, places)
+    patterns, where = np.unique(present, axis=0, return_inverse=True)
+    tally = np.array(
+        [plan.paired(contrast, places, present=pattern) for pattern in patterns], dtype=np.int64
+    )[where.ravel()]
+    return tally[:, 0], tally[:, 1]
 
 
 def _columns(result: Tested, j: int, effect: str) -> dict[str, NDArray[Any]]:

@@ -77,6 +77,22 @@ def levels_of(column: pd.Series) -> list[str]:
     return used
 
 
+def levels_to_compare(sheet: pd.DataFrame, key: str, asked: tuple[str, str | None]) -> list[str]:
+    """Return the levels to compare; refuse fewer than two and an unknown baseline."""
+    role, baseline = asked
+    levels = levels_of(sheet[key])
+    if len(levels) < 2:
+        msg = f"{role}_key {key!r} must have at least two levels; found {listing(levels)}. Choose another column."
+        raise DesignError(msg)
+    if baseline is not None and str(baseline) not in levels:
+        msg = (
+            f"baseline {baseline!r} is not a level of {key!r}; levels: {listing(levels)}."
+            f"{suggestion(str(baseline), levels)} Name one of them."
+        )
+        raise DesignError(msg)
+    return levels
+
+
 def likely_typos(key: str, column: pd.Series, *, spelling: bool = True) -> list[str]:
     """Describe pairs of levels that are probably meant to be one.
 
