@@ -41,7 +41,7 @@ class Located:
 def locate_data(file: BinaryIO, segments: Segments, layout: Layout, *, keep: bool) -> Located:
     """Find DATA and the number of events; `keep` accepts a file that ends too early."""
     total = _total(segments)
-    places = _places(segments)
+    places = _places(segments, total)
     if total == 0 and not places:
         return Located(HEADER_LENGTH, 0, layout, 0)
     if not places:
@@ -78,7 +78,7 @@ def _total(segments: Segments) -> int | None:
     return None
 
 
-def _places(segments: Segments) -> list[Place]:
+def _places(segments: Segments, total: int | None) -> list[Place]:
     """Return the places that HEADER and TEXT give, each once."""
     header = (segments.offsets["DATA start"], segments.offsets["DATA end"])
     text = (segments.keywords.integer("$BEGINDATA"), segments.keywords.integer("$ENDDATA"))
@@ -87,7 +87,7 @@ def _places(segments: Segments) -> list[Place]:
         if begin is None or begin <= 0:
             continue
         last = end if end is not None and end >= begin else None
-        if last is None and end not in {None, begin - 1}:
+        if last is None and end not in {None, begin - 1} and total != 0:
             key = "$ENDDATA" if source == "TEXT" else "HEADER DATA end"
             segments.oddities.append(f"{key} is {end}, before DATA begins at {begin}; not used")
         same = [place for place in found if place.begin == begin]

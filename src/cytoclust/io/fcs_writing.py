@@ -215,8 +215,10 @@ def _header_and_text(pairs: Mapping[str, str], data_length: int) -> bytes:
         if text_end > LARGEST_HEADER_OFFSET:
             msg = f"the keywords need {len(text)} bytes; TEXT must end before 99,999,999."
             raise ArgumentError(msg)
+        if not data_length:
+            break  # both 0: no DATA
         new_begin = (text_end // 8 + 1) * 8  # aligned, so that the events can be memory-mapped
-        new_end = new_begin + data_length - 1 if data_length else 0
+        new_end = new_begin + data_length - 1
         if (new_begin, new_end) == (begin, end):
             break
         begin, end = new_begin, new_end
