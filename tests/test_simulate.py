@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cytoclust import io
 from cytoclust.errors import ArgumentError
 from cytoclust.simulate import composition, effects, study
 from cytoclust.simulate.events import KINDS, Setting, detect, draw_cells, simulate_sample
@@ -138,6 +139,14 @@ def test_an_independent_reader_finds_the_events_the_truth_lists(written: Path) -
         assert 300 <= size <= 400
         assert np.isfinite(values).all()
         assert data.pnn_labels == list(CHANNELS)
+
+
+def test_the_package_reads_its_own_study(written: Path) -> None:
+    sheet = pd.read_csv(written / "samples.csv")
+    (dataset,) = io.read_fcs_datasets(written / sheet["file"][0])
+    values, data = read(written / sheet["file"][0])
+    np.testing.assert_array_equal(np.asarray(dataset.events, dtype=float), values)
+    assert list(dataset.channels) == data.pnn_labels
 
 
 def test_keywords_say_how_the_file_was_acquired(written: Path) -> None:
