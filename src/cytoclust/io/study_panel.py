@@ -78,6 +78,13 @@ def study_channels(
     if not kept:
         msg = f"the files have no channel in common; channels: {listing(everywhere)}. {REMEDY}"
         raise StudyError(msg)
+    unlisted = [name for name in kept if panel is not None and name not in panel.index]
+    if unlisted:
+        warnings.warn(
+            f"channels that the panel does not list have marker_class none: {listing(unlisted)}",
+            StudyWarning,
+            stacklevel=3,
+        )
     table = pd.DataFrame([rows[name] for name in kept], index=pd.Index(kept))
     table[schema.COFACTOR] = table[schema.COFACTOR].astype(np.float64)
     if (table[schema.MARKER_CLASS] == "none").all():
@@ -123,13 +130,6 @@ def _fitted_panel(panel: pd.DataFrame, everywhere: list[str]) -> pd.DataFrame:
         repeated = sorted(set(fitted.index[fitted.index.duplicated()]))
         msg = f"panel: channel listed more than once: {listing(repeated)}. Give each once."
         raise StudyError(msg)
-    unlisted = [name for name in everywhere if name not in set(fitted.index)]
-    if unlisted:
-        warnings.warn(
-            f"channels that the panel does not list have marker_class none: {listing(unlisted)}",
-            StudyWarning,
-            stacklevel=4,
-        )
     return fitted
 
 
