@@ -9,11 +9,13 @@ import logging
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from cytoclust import schema
 from cytoclust.errors import AlreadyAppliedError, ArgumentError, MissingSlotError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
     from anndata import AnnData
 
@@ -93,3 +95,62 @@ def package_version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "unknown"
+
+
+def select_markers(adata: AnnData, markers: Sequence[str] | None = None) -> list[int]:
+    """Return the columns of markers (by marker or channel name); by default those of class type."""
+    if markers is None:
+        if schema.MARKER_CLASS in adata.var:
+            columns = np.flatnonzero(np.asarray(adata.var[schema.MARKER_CLASS] == "type"))
+            if len(columns):
+                return [int(column) for column in columns]
+        msg = (
+            "no channel has var['marker_class'] == 'type'; clusters are made of lineage markers. "
+            "Say which in the panel, or name them: markers=[...]."
+        )
+        raise ArgumentError(msg)
+    places = {str(name): i for i, name in enumerate(adata.var_names)}
+    if schema.MARKER in adata.var:
+        for i, name in enumerate(adata.var[schema.MARKER]):
+            places.setdefault(str(name), i)
+    unknown = [name for name in markers if name not in places]
+    if unknown or len(markers) == 0:
+        msg = (
+            f"markers must name channels or markers of these data; not found: {listing(unknown)}, "
+            f"available: {listing(places)}. Check the spelling."
+        )
+        raise ArgumentError(msg)
+    return [places[name] for name in markers]
+
+
+def event_matrix(
+    adata: AnnData, markers: Sequence[str] | None = None, *, use_rep: str | None = None
+) -> tuple[np.ndarray, list[str]]:
+    """Take out the values that clustering works on: float32 C order, and the columns' names.
+
+    A NaN or infinite value raises `ArgumentError` naming the channels.
+    """
+    if use_rep is not None and use_rep != "X":
+        check_key(adata, use_rep, place="obsm")
+        values = np.ascontiguousarray(adata.obsm[use_rep], dtype=np.float32)
+        names = [f"{use_rep}[{i}]" for i in range(values.shape[1])]
+    else:
+        columns = list(range(adata.n_vars)) if use_rep == "X" else select_markers(adata, markers)
+        values = adata.X[:, columns]
+        values = values.toarray() if hasattr(values, "toarray") else values
+        values = np.ascontiguousarray(values, dtype=np.float32)
+        names = [str(name) for name in adata.var_names[columns]]
+    if values.shape[0] == 0:
+        msg = "these data hold no events; nothing can be clustered. Check what filtering excluded."
+        raise ArgumentError(msg)
+    # a sum is finite unless a value is not (or sums overflow): no mask of the whole matrix
+    with np.errstate(invalid="ignore", over="ignore"):
+        sums = values.sum(axis=0, dtype=np.float64)
+    bad = [name for name, total in zip(names, sums, strict=True) if not np.isfinite(total)]
+    if bad:
+        msg = (
+            f"clustering needs finite values; channels with NaN or infinite values: {listing(bad)}. "
+            "Flag such events (pp.flag_invalid, then pp.filter_events) or leave the channels out."
+        )
+        raise ArgumentError(msg)
+    return values, names

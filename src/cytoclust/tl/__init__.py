@@ -1,9 +1,12 @@
 """Tools: clusters, embedding, phenotypes and the statistics of abundance and state."""
 
 from cytoclust.tl.abundance import differential_abundance
+from cytoclust.tl.clustering import leiden, leiden_sketched
 from cytoclust.tl.design import Design, design
+from cytoclust.tl.embedding import umap, umap_sketched
 from cytoclust.tl.phenotyping import annotate_phenotypes, call_markers
 from cytoclust.tl.state import differential_state
+from cytoclust.tl.subclustering import subcluster
 from cytoclust.tl.trajectory import classify_trajectories
 
 __all__ = [
@@ -14,4 +17,9 @@ __all__ = [
     "design",
     "differential_abundance",
     "differential_state",
+    "leiden",
+    "leiden_sketched",
+    "subcluster",
+    "umap",
+    "umap_sketched",
 ]

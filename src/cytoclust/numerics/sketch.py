@@ -1,0 +1,212 @@
+"""Cluster events on their graph, or on prototypes joined by edges sampled from that graph.
+
+Leiden's modularity of a partition does not change when nodes of one community are merged and the
+weights inside them kept on the diagonal. So prototypes are joined by the very edges of the graph of
+all events (sampled and scaled up where there are too many), not by distances among prototypes: the
+same resolution then means the same on both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import sparse
+
+from cytoclust.numerics.knn import (
+    jaccard_graph,
+    nearest_neighbors,
+    neighborhoods,
+    share_neighbors,
+)
+from cytoclust.numerics.leiden import leiden, rank_by_size
+from cytoclust.numerics.prototypes import Index, build_index, calibrate, train
+from cytoclust.numerics.search import CHUNK, padded
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+EXACT_EVENTS = 50_000  # up to here `cluster_events` takes the graph of all events
+MAX_PROTOTYPES = 4096
+EVENTS_PER_PROTOTYPE = 16
+QUERIES = 300_000  # neighbour searches that the edges between prototypes may cost
+SKETCH_RECALL = 0.9
+MIN_SAMPLED = 4  # events per prototype whose edges are always looked at
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """Prototypes, the prototype of every event, and the graph that joins the prototypes.
+
+    `prototypes` (n_prototypes, n_markers) float32; `nearest` (n_events,) int32; `graph` symmetric
+    with the weight inside a prototype, counted from both ends, on the diagonal.
+    """
+
+    prototypes: NDArray[np.float32]
+    nearest: NDArray[np.int32]
+    graph: sparse.csr_matrix
+    n_sampled: int
+
+
+def cluster_events(
+    X: NDArray[np.floating],
+    resolution: float = 1.0,
+    *,
+    n_neighbors: int = 15,
+    rng: np.random.Generator,
+    exact_events: int = EXACT_EVENTS,
+) -> NDArray[np.int32]:
+    """Label every event: on the graph of all events if they are few, else through prototypes.
+
+    Parameters
+    ----------
+    X
+        Events x markers, finite.
+    resolution
+        Of Leiden's modularity, above 0.
+    n_neighbors
+        Neighbours per event, itself counted; fewer where there are fewer events.
+    rng
+        Source of every random choice.
+    exact_events
+        Up to this many events the graph holds every event.
+
+    Returns
+    -------
+    Label of each event, int32, numbered from 0 by decreasing size.
+    """
+    if len(X) < 3:
+        return np.zeros(len(X), dtype=np.int32)
+    if len(X) <= exact_events:
+        k = min(n_neighbors, len(X)) - 1
+        neighbors = nearest_neighbors(X, k, rng=rng)
+        return leiden(jaccard_graph(neighbors.rows), resolution, rng=rng)
+    sketch = sketch_events(X, n_neighbors=n_neighbors, rng=rng)
+    return label_events(sketch, leiden(sketch.graph, resolution, rng=rng))[0]
+
+
+def label_events(
+    sketch: Sketch, labels: NDArray[np.int32]
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Hand the prototypes' labels to their events; both numbered by decreasing number of events."""
+    events = rank_by_size(labels[sketch.nearest])
+    ranked = np.zeros(len(labels), dtype=np.int32)
+    ranked[sketch.nearest] = events
+    return events, ranked
+
+
+def default_prototypes(n_events: int) -> int:
+    """Return one prototype per 16 events, at least 1,024 (or every event) and at most 4,096."""
+    return min(n_events, max(1024, min(MAX_PROTOTYPES, n_events // EVENTS_PER_PROTOTYPE)))
+
+
+def sketch_events(
+    X: NDArray[np.floating],
+    *,
+    n_prototypes: int | None = None,
+    n_neighbors: int = 15,
+    rng: np.random.Generator,
+) -> Sketch:
+    """Place prototypes, find each event's own, and join them by the events' Jaccard edges.
+
+    Parameters
+    ----------
+    X
+        Events x markers, finite, at least 3 events.
+    n_prototypes
+        By default one per 16 events, between 1,024 and 4,096.
+    n_neighbors
+        Neighbours per event, itself counted.
+    rng
+        Source of every random choice.
+
+    Returns
+    -------
+    Sketch
+        Prototypes that no event is nearest to are left out. Bit-identical on any number of threads.
+    """
+    rows = padded(X)
+    wanted = default_prototypes(len(rows)) if n_prototypes is None else n_prototypes
+    centers = train(rows, wanted, rng=rng)
+    index = build_index(rows, rng=rng, n_probes=8, centers=centers)
+    sizes = np.diff(index.cells.starts)
+    nearest = np.empty(len(rows), dtype=np.int32)
+    present = sizes > 0
+    compact = (np.cumsum(present) - 1).astype(np.int32)
+    nearest[index.cells.order] = np.repeat(compact, sizes)
+    k = min(n_neighbors, len(rows)) - 1
+    index = calibrate(index, rows, k=k, rng=rng, recall=SKETCH_RECALL)[0]
+    events, scale = _draw_events(index, k, rng)
+    graph = _join(index, rows, events, scale, nearest, k)
+    return Sketch(centers[present, : X.shape[1]], nearest, graph, len(events))
+
+
+def _draw_events(
+    index: Index, k: int, rng: np.random.Generator
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Draw the events whose edges are looked at, and how many events each stands for.
+
+    All of them if the searches suffice; else in proportion to the cells' sizes, but at least four
+    per cell, so that the edges of rare populations are seen.
+    """
+    n_events = len(index.cells.order)
+    if n_events <= QUERIES:
+        return np.arange(n_events, dtype=np.int32), np.ones(n_events)
+    sizes = np.diff(index.cells.starts)
+    share = QUERIES / (k + 1) / n_events
+    drawn = np.minimum(sizes, np.maximum(MIN_SAMPLED, np.ceil(sizes * share).astype(np.int64)))
+    keys = rng.random(n_events)
+    cell = np.repeat(np.arange(len(sizes)), sizes)
+    order = np.lexsort((keys, cell))  # a random order within each cell
+    taken = np.arange(n_events) - np.repeat(index.cells.starts[:-1], sizes) < drawn[cell]
+    scale = (sizes / np.maximum(drawn, 1))[cell[taken]]
+    return index.cells.order[order[taken]], scale
+
+
+def _join(  # noqa: PLR0917, one step of sketch_events
+    index: Index,
+    rows: NDArray[np.float32],
+    events: NDArray[np.int32],
+    scale: NDArray[np.float64],
+    nearest: NDArray[np.int32],
+    k: int,
+) -> sparse.csr_matrix:
+    """Sum the Jaccard weights of the drawn events' edges between (and inside) prototypes."""
+    found = _search_neighbors(index, rows, events, k)
+    if len(events) == len(rows):
+        named, around = events, found
+    else:
+        named = np.unique(np.concatenate([events, found[found >= 0]]))
+        around = _search_neighbors(index, rows, named, k)
+    position = np.full(len(rows) + 1, -1, dtype=np.int32)  # the last place answers for "none": -1
+    position[named] = np.arange(len(named), dtype=np.int32)
+    weights = np.zeros(found.shape, dtype=np.float32)
+    one_way = np.zeros(found.shape, dtype=np.bool_)
+    members = neighborhoods(named, around)
+    share_neighbors(events, position[events], position[found], members, weights, one_way)
+    # an edge that is drawn from both of its ends counts half from each
+    values = np.where(one_way, 1.0, 0.5) * weights * scale[:, None]
+    there = found >= 0
+    ends = nearest[found[there]]
+    starts = np.repeat(nearest[events], there.sum(axis=1))
+    n_prototypes = int(nearest.max()) + 1
+    edges = sparse.coo_matrix((values[there], (starts, ends)), shape=(n_prototypes, n_prototypes))
+    half = edges.tocsr()
+    graph = (half + half.T).tocsr()
+    graph.sort_indices()
+    return graph
+
+
+def _search_neighbors(  # noqa: PLR0917, internal
+    index: Index, rows: NDArray[np.float32], events: NDArray[np.int32], k: int
+) -> NDArray[np.int32]:
+    """Find the neighbours of some events, chunk by chunk, nearby events together."""
+    rank = np.empty(len(rows), dtype=np.int32)
+    rank[index.cells.order] = np.arange(len(rows), dtype=np.int32)
+    order = np.argsort(rank[events], kind="stable")
+    found = np.empty((len(events), k), dtype=np.int32)
+    for start in range(0, len(events), CHUNK):
+        part = order[start : start + CHUNK]
+        found[part] = index.query(rows[events[part]], k=k, exclude=events[part])[0]
+    return found
