@@ -227,7 +227,9 @@ def _name_samples(
 ) -> list[Sample]:
     samples = []
     digits = max(2, len(str(int(layout.patient.max()) + 1)))
-    for slot in np.flatnonzero(layout.present):
+    # by visit first: levels that take their order from the sheet then stand in order of time
+    order = np.lexsort((layout.patient, layout.compartment, layout.visit))
+    for slot in order[layout.present[order]]:
         patient = f"P{layout.patient[slot] + 1:0{digits}d}"
         compartment = compartments[layout.compartment[slot]]
         visit = visits[layout.visit[slot]]
