@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+# anndata 0.13 asks for options that pandas 3.1 deprecates
+pytestmark = pytest.mark.filterwarnings("ignore:The '.*' option")
+
 CHANNELS = ["FSC-A", "FITC-A", "PE-A"]
 SPILLOVER = (["FITC-A", "PE-A"], [[1, 0.1], [0.2, 1]])
 

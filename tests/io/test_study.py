@@ -19,6 +19,9 @@ from cytoclust.io.fcs_writing import write_fcs_file
 if TYPE_CHECKING:
     from pathlib import Path
 
+# anndata 0.13 asks for options that pandas 3.1 deprecates
+pytestmark = pytest.mark.filterwarnings("ignore:The '.*' option")
+
 CHANNELS = ["FSC-A", "FITC-A", "PE-A", "Time"]
 PANEL = pd.DataFrame(
     {
