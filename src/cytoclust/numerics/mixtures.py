@@ -33,6 +33,7 @@ N_BINS = 400
 MIN_GAP = 0.10  # log units below the chord: two equal normals 2.35 standard deviations apart
 MIN_EVENTS = 20
 MIN_SHARE = 2e-4
+MIN_UPPER_SHARE = 5e-3
 FINEST = 0.06  # kernel width, as a part of the usual distance of positives from negatives
 MIN_STEP = 0.25  # least distance of a positive group from a negative one, as a part of the same
 ALL_NEGATIVE, MOSTLY_POSITIVE, ALL_POSITIVE = 0.25, 0.6, 0.75  # places between the usual levels
@@ -268,11 +269,41 @@ def group_of(histogram: Histogram, low: float, high: float, kernel: float) -> Gr
     return Group(mode, sd, piece.n_events / total)
 
 
-def fit_groups(histogram: Histogram, cuts: Sequence[float], *, scale: float = 0.0) -> list[Group]:
-    """One normal group per interval between cuts."""
+def fit_groups(
+    histogram: Histogram, cuts: Sequence[float], *, scale: float = 0.0
+) -> list[Group]:
+    """One normal group per interval between cuts, overlap shared out between neighbours."""
     kernel = bandwidth(histogram, scale)
     bounds = [-np.inf, *cuts, np.inf]
-    return [group_of(histogram, low, high, kernel) for low, high in itertools.pairwise(bounds)]
+    intervals = list(zip(bounds[:-1], bounds[1:], strict=True))
+    groups = [group_of(histogram, low, high, kernel) for low, high in intervals]
+    return share_overlap(histogram, groups, intervals, floor=1.5 * kernel)
+
+
+def share_overlap(
+    histogram: Histogram,
+    groups: list[Group],
+    intervals: Sequence[tuple[float, float]],
+    *,
+    floor: float,
+) -> list[Group]:
+    """Refine groups by expectation maximisation; each mean stays within its interval."""
+    if len(groups) < 2 or any(group.weight <= 0 for group in groups):
+        return groups
+    x, counts = histogram.centers[:, None], histogram.counts[:, None]
+    mean, sd, weight = (np.array([getattr(g, k) for g in groups]) for k in ("mean", "sd", "weight"))
+    lower, upper = np.array(intervals).T
+    widest = 1.5 * sd
+    for _ in range(20):
+        logs = np.log(weight / sd) - 0.5 * ((x - mean) / sd) ** 2
+        share = np.exp(logs - logs.max(axis=1, keepdims=True))
+        share = counts * share / share.sum(axis=1, keepdims=True)
+        size = np.maximum(share.sum(axis=0), 1e-9)
+        mean = np.clip((share * x).sum(axis=0) / size, lower, upper)
+        sd = np.sqrt((share * (x - mean) ** 2).sum(axis=0) / size)
+        sd = np.clip(sd, floor, np.maximum(widest, floor))
+        weight = size / size.sum()
+    return [Group(float(m), float(s), float(w)) for m, s, w in zip(mean, sd, weight, strict=True)]
 
 
 def crossing(low: Group, high: Group, level: float = 0.0) -> float:
@@ -283,11 +314,17 @@ def crossing(low: Group, high: Group, level: float = 0.0) -> float:
 
 
 def log_ratio(values: np.ndarray, low: Group, high: Group) -> np.ndarray:
-    """Log density of the high group over the low one, monotone: held constant beyond the means."""
+    """Log density of the high group over the low one, made monotone.
+
+    Between the means it is that of two normal densities, which always rises there; beyond them it
+    goes on with the slope that it has at the mean.
+    """
     x = np.clip(values, low.mean, high.mean)
-    below = -0.5 * ((x - low.mean) / low.sd) ** 2 - np.log(low.sd)
-    above = -0.5 * ((x - high.mean) / high.sd) ** 2 - np.log(high.sd)
-    return np.asarray(above - below)
+    inside = 0.5 * ((x - low.mean) / low.sd) ** 2 - 0.5 * ((x - high.mean) / high.sd) ** 2
+    distance = high.mean - low.mean
+    below = np.minimum(values - low.mean, 0.0) * distance / high.sd**2
+    above = np.maximum(values - high.mean, 0.0) * distance / low.sd**2
+    return np.asarray(inside + below + above + np.log(low.sd / high.sd))
 
 
 def merged(groups: Sequence[Group]) -> Group:
@@ -331,12 +368,14 @@ def choose_cut(
     means = np.array([group.mean for group in groups])
     weights = np.array([group.weight for group in groups])
     below = np.cumsum(weights)[:-1]
-    eligible = np.minimum(below, weights.sum() - below) >= MIN_SHARE
+    smaller = np.minimum(below, weights.sum() - below)
+    # a few outliers are positive events but no upper level of a population
+    eligible = smaller >= (MIN_UPPER_SHARE if upper else MIN_SHARE)
     step = MIN_STEP * (baseline.scale or means[-1] - means[0])
     if upper:
         step /= 2
     elif negative is not None:
-        eligible &= places > negative.mean + 0.5 * negative.sd
+        eligible &= places > negative.mean
     elif baseline.scale:
         eligible &= places > baseline.negative - 0.25 * baseline.scale
     eligible &= np.diff(means) >= step

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 __all__ = ["Condition", "Definitions", "Population", "Rule", "load_definitions"]
 
 LEVELS = ("+", "-", "hi", "lo")
-FILE_KEYS = {"schema", "name", "species", "description", "include", "population", "marker"}
+FILE_KEYS = {"schema", "name", "species", "description", "include", "population", "marker", "axis"}
 POPULATION_KEYS = {
     "name", "parent", "cell_ontology", "synonyms", "source", "needed", "any", "optional", "fallback", "precedence",
 }  # fmt: skip
 FALLBACK_KEYS = {"needed", "any", "note"}
 MARKER_KEYS = {"name", "negative", "positive"}
+AXIS_KEYS = {"name", "plus", "minus"}
 
 
 @dataclass(frozen=True)
@@ -87,12 +88,13 @@ class Population:
 
 @dataclass(frozen=True)
 class Definitions:
-    """Populations by name, and populations known to lack or carry a marker."""
+    """Populations by name, populations known to lack or carry a marker, and sums of markers."""
 
     names: tuple[str, ...]
     populations: dict[str, Population]
     negative: dict[str, tuple[str, ...]] = field(default_factory=dict)
     positive: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    axes: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
 
     def children(self, parent: str) -> list[Population]:
         """Populations directly below `parent` ("" for the root), highest precedence first."""
@@ -285,6 +287,20 @@ def read_markers(source: Source, content: dict[str, Any], into: Definitions) -> 
                 target[name] = tuple(names)
 
 
+def read_axes(source: Source, content: dict[str, Any], into: Definitions) -> None:
+    """Read the ``[[axis]]`` tables: sums and differences of markers used as one."""
+    for table in content.get("axis", []):
+        name = str(table.get("name", ""))
+        for key in table:
+            if key not in AXIS_KEYS:
+                problem = f"unknown key; allowed: {listing(sorted(AXIS_KEYS))}."
+                raise source.error(name, key, problem)
+        plus, minus = (tuple(map(str, table.get(key, ()))) for key in ("plus", "minus"))
+        if not name or not plus or len(plus + minus) < 2:
+            raise source.error(name, "plus", "an axis needs a name and two markers or more.")
+        into.axes[name] = (plus, minus)
+
+
 def check_hierarchy(sources: dict[str, Source], found: Definitions) -> None:
     """Every parent exists and no population is its own ancestor."""
     for name, population in found.populations.items():
@@ -359,3 +375,4 @@ def add_file(
         found.populations[population.name] = population
         sources[population.name] = source
     read_markers(source, content, found)
+    read_axes(source, content, found)

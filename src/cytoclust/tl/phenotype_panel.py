@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,12 +34,29 @@ class Panel:
         Marker to column.
     scatter
         Scale of each linear scatter marker: values are arcsinh(value / scale).
+    axes
+        Sums (first) less sums (second) of markers, used like a marker.
     """
 
     values: np.ndarray
     columns: dict[str, int]
     channels: dict[str, str]
     scatter: dict[str, float]
+    axes: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
+
+    @property
+    def features(self) -> list[str]:
+        """Markers and axes."""
+        return [*self.columns, *self.axes]
+
+    def with_axes(self, axes: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]) -> Panel:
+        """Add those axes of which every marker is measured."""
+        whole = {
+            name: parts
+            for name, parts in axes.items()
+            if all(marker in self.columns for side in parts for marker in side)
+        }
+        return replace(self, axes=whole)
 
     @property
     def stains(self) -> list[str]:
@@ -48,6 +65,10 @@ class Panel:
 
     def take(self, marker: str, rows: np.ndarray) -> np.ndarray:
         """Values of a marker; scatter on a logarithm-like scale."""
+        if marker in self.axes:
+            plus, minus = self.axes[marker]
+            total = sum(self.take(part, rows) for part in plus)
+            return np.asarray(total - sum(self.take(part, rows) for part in minus))
         found = self.values[rows, self.columns[marker]]
         if marker in self.scatter:
             found = np.arcsinh(found / self.scatter[marker])

@@ -241,7 +241,7 @@ def annotate_phenotypes(
         checks.check_key(
             adata, cluster_key, remedy="Run tl.leiden first, or pass cluster_key=None."
         )
-    panel = read_panel(adata, synonyms=synonyms)
+    panel = read_panel(adata, synonyms=synonyms).with_axes(loaded.axes)
     given = {**recorded_cutoffs(adata), **(cutoffs or {})}
     check_cutoffs(given, panel)
     with thread_limit(n_jobs):
@@ -297,7 +297,7 @@ class Walk:
                 self.definitions,
                 take=self.panel.take,
                 index=index,
-                features=list(self.panel.columns),
+                features=self.panel.features,
                 references=lambda marker, parent=parent: self.reference(marker, parent),
                 baseline=self.baseline,
                 given=self.given,
