@@ -91,6 +91,15 @@ def test_text_data(build: Any, free: bool) -> None:  # noqa: FBT001
     assert first_events(path).tolist() == [[1, 22, 333], [4, 5, 6]]
 
 
+def test_text_data_without_total(build: Any) -> None:
+    data = b"1 2 3 4 5 6 7 8 9"
+    path = build(data, None, [0, 0, 0], datatype="A", replace={"$P1B": "*"}, version="FCS2.0")
+    assert first_events(path).tolist() == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+    path = build(b"1 " + b"2" * 100, 1, [0, 0], datatype="A")
+    with pytest.raises(FcsFormatError, match="a number of 100 characters"):
+        read_fcs_datasets(path)
+
+
 def test_text_data_that_is_no_number(build: Any) -> None:
     path = build(b"  1 x2333  4  5  6", 2, [3, 3, 3], datatype="A")
     with pytest.raises(FcsFormatError, match=r"made\.fcs: DATA: \$DATATYPE A"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import warnings
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
@@ -218,7 +219,7 @@ def _header(segments: Segments, located: Located) -> FcsHeader:
     unnamed = [number for number, channel in zip(numbers, channels, strict=True) if not channel]
     if unnamed:
         oddities.append(f"$P{unnamed[0]}N is missing ({len(unnamed)} channels have no name)")
-    repeated = sorted({name for name in channels if name and channels.count(name) > 1})
+    repeated = sorted(name for name, count in Counter(channels).items() if name and count > 1)
     if repeated:
         oddities.append(f"$PnN: channel names come more than once: {repeated}")
     unranged = [

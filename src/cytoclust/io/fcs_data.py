@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 Buffer = bytes | memoryview
 CHUNK_BYTES = 1 << 18  # small enough to stay in the processor's cache
+TEXT_AT_ONCE = 1 << 20
+LONGEST_NUMBER = 64
 UNSIGNED = {8: "u1", 16: "u2", 32: "u4", 64: "u8"}
 SEPARATORS = bytes.maketrans(b",\t\r\n\0", b"     ")
 
@@ -224,12 +226,25 @@ def _numbers(text: bytes) -> NDArray[Any]:
         detail = f"{wrong[:10]!r} is no part of a number"
         raise AsciiError(detail)
     whole = not text.translate(None, b" 0123456789")
-    kind = np.int64 if whole and _longest(text) < 19 else np.float64
+    parts, start = [], 0
+    while start < len(text):  # in pieces: split text takes many times its own memory
+        stop = text.find(b" ", start + TEXT_AT_ONCE)
+        stop = len(text) if stop < 0 else stop
+        parts.append(_split_numbers(text[start:stop], whole=whole))
+        start = stop
+    return np.concatenate(parts)
+
+
+def _split_numbers(text: bytes, *, whole: bool) -> NDArray[Any]:
+    tokens = text.split()
+    if not tokens:
+        return np.empty(0, dtype=np.int64)
+    longest = max(map(len, tokens))
+    if longest > LONGEST_NUMBER:  # numpy gives every token the room of the longest
+        detail = f"a number of {longest} characters"
+        raise AsciiError(detail)
+    kind = np.int64 if whole and longest < 19 else np.float64
     try:
-        return np.array(text.split(), dtype=bytes).astype(kind)
+        return np.array(tokens, dtype=bytes).astype(kind)
     except ValueError as error:
         raise AsciiError(str(error)) from None
-
-
-def _longest(text: bytes) -> int:
-    return max(len(token) for token in text.split())

@@ -61,6 +61,11 @@ def open_source(path: Path, *, on_truncated: str = "error") -> Source:
         return _open_table(path)
     header = read_header(path, on_truncated=on_truncated)
     keywords = header.segments.keywords
+    if header.located.n_events < 0:
+        msg = (
+            f"{path}: TEXT: $TOT is missing, and values of free width cannot be counted without it."
+        )
+        raise FcsFormatError(msg)
     channels = unique_names(header.channels)
     ranges = header.ranges.copy()
     notes = []
