@@ -235,7 +235,7 @@ def state_pictures(study: Study) -> Iterator[Drawn]:
     if study.state is None or not len(study.state):
         return
     yield (
-        "state",
+        "state-changes",
         "state",
         "Changes of marker expression",
         "Difference of medians; a dot marks a false discovery rate below 0.05, grey was not tested.",

@@ -53,7 +53,7 @@
       label.append(control);
       tools.append(label);
       tests.push(test);
-      control.addEventListener("input", apply);
+      for (const kind of ["input", "change"]) control.addEventListener(kind, apply);
     };
     const search = make("input", { type: "search" });
     add("Filter", search, (row) =>

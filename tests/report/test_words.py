@@ -1,0 +1,176 @@
+"""The summary says what the tables say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cytoclust.report import numbers, tables, words
+from cytoclust.report import study as studies
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def row(
+    population: str, compartment: str, contrast: str, effect: float, *, fdr: float = 0.5
+) -> dict[str, object]:
+    """One tested row."""
+    return {
+        "population": population, "compartment": compartment, "contrast": contrast, "log2_fold_change": effect, "ci_low": effect - 0.5,
+        "ci_high": effect + 0.5, "std_error": 0.25, "df": 30.0, "p_value": fdr / 2, "fdr": fdr, "n_samples": 20, "n_paired": 9,
+        "status": "ok", "reason": "", "denominator": "log_ratio",
+    }  # fmt: skip
+
+
+def told(*rows: dict[str, object]) -> list[str]:
+    found = words.findings(pd.DataFrame(list(rows)), None)
+    return [f"{f.head} in {f.place}: {'; '.join(f.sentences)}" for f in found]
+
+
+def test_a_rise_and_a_fall() -> None:
+    rise, fall = told(
+        row("Treg", "PB", "d7 - d0", 1.0, fdr=0.0001),
+        row("naive B", "PB", "d7 - d0", -2.0, fdr=0.02),
+    )
+    assert rise == (
+        "Treg in PB: rose 2.0-fold at d7 against d0 (95 % interval 1.4- to 2.8-fold; FDR 0.0001; 9 pairs; strong evidence)"
+    )
+    assert fall.startswith(
+        "naive B in PB: fell to 25 % at d7 against d0 (95 % interval 18 to 35 %; FDR 0.020"
+    )
+
+
+def test_only_in_one_compartment_is_claimed_only_with_the_interaction() -> None:
+    base = (row("Treg", "PB", "d7 - d0", 1.0, fdr=0.001), row("Treg", "BM", "d7 - d0", 0.1))
+    (unsure,) = told(*base, row("Treg", "BM - PB", "d7 - d0", -0.9, fdr=0.4))
+    (sure,) = told(*base, row("Treg", "BM - PB", "d7 - d0", -0.9, fdr=0.01))
+    (alone,) = told(base[0])
+    assert "not found in BM (d7 - d0), where a different course is not shown either" in unsure
+    assert "shown to differ from BM (d7 - d0)" in sure
+    assert "BM" not in alone
+
+
+def test_course_is_given() -> None:
+    calls = pd.DataFrame({"population": ["Treg"], "compartment": ["PB"], "call": ["transient"]})
+    (found,) = words.findings(pd.DataFrame([row("Treg", "PB", "d7 - d0", 1.0, fdr=0.001)]), calls)
+    assert found.course == "transient"
+
+
+def test_expression_is_told_in_its_own_unit() -> None:
+    table = pd.DataFrame([row("Treg", "PB", "d7 - d0", 0.4, fdr=0.001) | {"marker": "CD39"}])
+    table = table.rename(columns={"log2_fold_change": "difference"})
+    (found,) = words.findings(table, None)
+    assert found.head == "Treg · CD39"
+    assert found.sentences[0].startswith(
+        "rose by 0.40 at d7 against d0 (95 % interval \N{MINUS SIGN}0.10 to +0.90"
+    )
+
+
+def test_untested_rows_are_grouped_by_reason() -> None:
+    rows = [
+        row(name, "PB", "d7 - d0", np.nan) | {"status": "filtered", "reason": "too few cells"}
+        for name in ("pDC", "mDC")
+    ]
+    assert words.untested_words(pd.DataFrame(rows), "abundance") == [
+        "2 tests of abundance not made (too few cells): pDC, mDC."
+    ]
+
+
+def test_no_finding_is_not_no_change() -> None:
+    notes = words.result_notes(pd.DataFrame([row("Treg", "PB", "d7 - d0", 0.1)]))
+    assert notes[0] == "None of 1 test has a false discovery rate below 0.05."
+    # (t(0.975, 30) + t(0.8, 30)) * 0.25 = (2.0423 + 0.8538) * 0.25 = 0.724 -> 2**0.724 = 1.65
+    assert "1.7-fold in PB" in notes[1]
+    assert notes[-1] == "No finding is not proof of no change."
+    assert words.result_notes(pd.DataFrame([row("Treg", "PB", "d7 - d0", np.nan)])) == [
+        "Nothing could be tested; the reasons stand below."
+    ]
+
+
+def test_broken_reference_is_warned_of(study: AnnData) -> None:
+    whole = studies.gather(study, treatment_key=None, compartment_key=None, donor_key=None)
+    assert len(words.caveat_words(whole)) == 1
+    table = study.uns["cytoclust"]["differential_abundance"]["table"]
+    one = (table["compartment"] == "PB") & (table["contrast"] == "d7 - d0")
+    table.loc[one, "fdr"] = 0.001
+    table.loc[one, "log2_fold_change"] = table.loc[one, "log2_fold_change"].abs()
+    whole = studies.gather(study, treatment_key=None, compartment_key=None, donor_key=None)
+    assert any(
+        "100 % of the populations move up in PB, d7 - d0" in text
+        for text in words.caveat_words(whole)
+    )
+
+
+def test_samples_without_design_are_named(study: AnnData) -> None:
+    sheet = study.uns["cytoclust"]["samples"]
+    sheet.loc[sheet.index[2], "visit"] = np.nan
+    whole = studies.gather(study, treatment_key=None, compartment_key=None, donor_key=None)
+    assert words.design_gaps(whole) == [
+        f"Without a value for visit, clustered and counted but left out of the tests: {sheet.index[2]}."
+    ]
+
+
+def test_exclusions_are_counted(study: AnnData) -> None:
+    whole = studies.gather(study, treatment_key=None, compartment_key=None, donor_key=None)
+    counts = study.uns["cytoclust"]["filter_events"]["counts"]
+    lost = int(counts["events"].sum() - counts["kept"].sum())
+    text = words.quality_words(whole)
+    assert text[0].startswith(f"{lost:,} of {counts['events'].sum():,} events")
+    assert any("No events were left in 1 sample" in line for line in text)
+
+
+def test_overview_counts_every_row(study: AnnData) -> None:
+    table = study.uns["cytoclust"]["differential_abundance"]["table"]
+    view = tables.overview(table, 0.05)
+    assert sum(cell.value or 0 for cells in view.rows for cell in cells[2:]) == len(table)
+    ups = [cells[2].value for cells in view.rows]
+    assert sum(ups) == ((table["fdr"] < 0.05) & (table["log2_fold_change"] > 0)).sum()
+
+
+def test_constant_columns_are_left_out_and_missing_numbers_sort_last(study: AnnData) -> None:
+    table = study.uns["cytoclust"]["differential_abundance"]["table"]
+    view = tables.results(table, id="x", title="", caption="")
+    headers = [column.name for column in view.columns]
+    assert "level" not in headers
+    assert {"compartment", "contrast", "fold change", "FDR", "reason"} <= set(headers)
+    last = view.rows[-1]
+    assert last[headers.index("FDR")].value is None
+    assert last[headers.index("status")].text == "filtered"
+
+
+def test_folders_of_input_files_stay_private(study: AnnData) -> None:
+    files = study.uns["cytoclust"]["read_study"]["files"]
+    files.loc[files.index[0], "file"] = "C:\\Users\\someone\\a.fcs"
+    view = tables.file_table(files)
+    assert view.rows[0][1].text == "a.fcs"
+    assert "/" not in view.rows[1][1].text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (0.0123, "0.012"),
+        (1.26, "1.3"),
+        (12.6, "13"),
+        (1234.5, "1,234"),
+        (2e7, "2.0e+07"),
+        (1e-5, "1.0e-05"),
+        (np.nan, "–"),
+        (0.996, "1.00"),
+    ],
+)
+def test_significant_digits(value: float, text: str) -> None:
+    assert numbers.significant(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.5, "0.500"), (0.0042, "0.0042"), (3.2e-9, "3e-09"), (0.0, "< 1e-300"), (np.nan, "–")],
+)
+def test_probabilities(value: float, text: str) -> None:
+    assert numbers.probability(value) == text
