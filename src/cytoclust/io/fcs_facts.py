@@ -85,7 +85,7 @@ def read_fcs(
         values = values.copy()
     obs = pd.DataFrame(
         {schema.EVENT: np.arange(len(values), dtype=np.int32)},
-        index=pd.Index(np.arange(len(values)).astype(str)),
+        index=pd.Index([str(row) for row in range(len(values))]),
     )
     adata = ad.AnnData(values, obs=obs, var=pd.DataFrame(rows, index=pd.Index(names)))
     facts: dict[str, Any] = {

@@ -246,7 +246,7 @@ def _assemble(
     columns[schema.EVENT] = (
         np.arange(len(values), dtype=np.int64) - np.repeat(starts[:-1], counts)
     ).astype(np.int32)
-    index = pd.Index(np.arange(len(values)).astype(str))
+    index = pd.Index([str(row) for row in range(len(values))])
     return ad.AnnData(values, obs=pd.DataFrame(columns, index=index), var=var)
 
 
