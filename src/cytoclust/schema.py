@@ -57,6 +57,14 @@ DISTANCES: Final = "distances"
 # uns["cytoclust"][...]: one key per step
 SAMPLES: Final = "samples"
 READ_STUDY: Final = "read_study"
+FLAG_STEPS: Final = {
+    QC_INVALID: "flag_invalid",
+    QC_MARGIN: "flag_margins",
+    QC_TIME: "flag_time_drift",
+    QC_DOUBLET: "flag_doublets",
+    QC_DEBRIS: "flag_debris",
+    QC_DEAD: "flag_dead",
+}
 FILTER_EVENTS: Final = "filter_events"
 COMPENSATE: Final = "compensate"
 ESTIMATE_COFACTORS: Final = "estimate_cofactors"
@@ -66,6 +74,7 @@ SUBCLUSTER: Final = "subcluster"
 UMAP_SKETCHED: Final = "umap_sketched"
 CALL_MARKERS: Final = "call_markers"
 ANNOTATE_PHENOTYPES: Final = "annotate_phenotypes"
+RUN: Final = "run"
 
 SLOTS: Final = (
     Slot("layers", RAW, "float32", "linear values as acquired", "io.read_study"),

@@ -79,7 +79,7 @@ def arcsinh(
     >>> adata = anndata.AnnData(np.array([[5e4, 300.0]], np.float32), var=var)
     >>> cc.pp.arcsinh(adata, 150)
     >>> adata.X.round(3).tolist()
-    [[50000.0, 1.44399995803833]]
+    [[50000.0, 1.444000005722046]]
     """
     checks.check_not_applied(adata, schema.ARCSINH)
     adata = adata.copy() if copy else adata

@@ -1,0 +1,147 @@
+"""What the quality verbs share: the events they look at, and how a flag is written."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pandas as pd
+
+from cytoclust import checks, schema
+from cytoclust.pp import blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+SCATTER_KIND: Final = re.compile(
+    r"^\W*(?P<kind>fsc|fs|fals|forward|ssc|ss|side)(?:[\W_]*(?:\d+|pmt|scatter|b|v|lin))*"
+    r"[\W_]*(?P<pulse>area|int(?:egral)?|a|height|peak|h|width|tof|w)?\W*$",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one verb found in one sample.
+
+    Attributes
+    ----------
+    flags
+        (n_events,)
+    reason
+        Why nothing could be told, or a remark; else empty.
+    thresholds
+        Rows ``channel, kind, value, source``.
+    """
+
+    flags: NDArray[np.bool_]
+    reason: str = ""
+    thresholds: list[dict[str, Any]] = field(default_factory=list)
+
+
+def nothing(n_events: int, reason: str) -> Verdict:
+    """Return a verdict without flags."""
+    return Verdict(np.zeros(n_events, dtype=np.bool_), reason)
+
+
+def threshold(channel: object, kind: str, value: float, *, source: str) -> dict[str, Any]:
+    """Return one row of a table of thresholds."""
+    return {"channel": str(channel), "kind": kind, "value": float(value), "source": source}
+
+
+def judge_samples(
+    adata: AnnData,
+    flag: str,
+    *,
+    judge: Callable[[str, blocks.Rows], Verdict],
+    params: dict[str, Any],
+) -> None:
+    """Judge every sample, write the flag, and record counts, thresholds and reasons."""
+    flags = np.zeros(adata.n_obs, dtype=np.bool_)
+    rows_of = blocks.sample_blocks(adata)
+    samples, thresholds = [], []
+    for sample, rows in rows_of.items():
+        n_events = blocks.n_rows(rows)
+        verdict = judge(sample, rows) if n_events else nothing(0, "no events")
+        flags[rows] = verdict.flags
+        samples.append(
+            {
+                "events": n_events,
+                "flagged": int(verdict.flags.sum()),
+                "reason": verdict.reason,
+            }
+        )
+        thresholds += [{schema.SAMPLE: sample, **row} for row in verdict.thresholds]
+    table = pd.DataFrame(samples, index=pd.Index(list(rows_of), name=schema.SAMPLE, dtype=str))
+    columns = [schema.SAMPLE, "channel", "kind", "value", "source"]
+    limits = pd.DataFrame(thresholds, columns=columns)
+    limits["value"] = limits["value"].astype(np.float64)
+    for name in (schema.SAMPLE, "channel", "kind", "source"):
+        limits[name] = limits[name].astype(str)
+    limits.index = pd.Index([str(i) for i in range(len(limits))])
+    write_flag(adata, flag, flags)
+    checks.record(
+        adata, schema.FLAG_STEPS[flag], {**params, "flagged": int(flags.sum())},
+        samples=table, thresholds=limits,
+    )  # fmt: skip
+
+
+def write_flag(adata: AnnData, flag: str, flags: NDArray[np.bool_]) -> None:
+    """Write a flag and bring ``qc_pass`` up to date."""
+    if adata.is_view:
+        adata._init_as_actual(adata.copy())
+    adata.obs[flag] = flags
+    known = [name for name in schema.QC_FLAGS if name in adata.obs]
+    adata.obs[schema.QC_PASS] = ~adata.obs[known].to_numpy(dtype=np.bool_).any(axis=1)
+
+
+def unflagged(adata: AnnData, *flags: str) -> NDArray[np.bool_]:
+    """Tell which events carry none of these flags, as far as they were set."""
+    known = [name for name in flags if name in adata.obs]
+    if not known:
+        return np.ones(adata.n_obs, dtype=np.bool_)
+    return np.asarray(~adata.obs[known].to_numpy(dtype=np.bool_).any(axis=1))
+
+
+def scatter_channels(adata: AnnData) -> dict[tuple[str, str], int]:
+    """Find the scatter channels by their names.
+
+    Returns
+    -------
+    dict
+        Kind (``FSC``, ``SSC``) and pulse measure (``A``, ``H``, ``W``) to the place of the channel;
+        a scatter channel that does not say its measure counts as area. The first of several wins.
+    """
+    found: dict[tuple[str, str], int] = {}
+    unsaid: dict[tuple[str, str], int] = {}
+    is_scatter = blocks.channel_types(adata) == "scatter"
+    for place in np.flatnonzero(is_scatter):
+        match = SCATTER_KIND.match(str(blocks.channel_names(adata)[place]).strip())
+        if match is None:
+            continue
+        kind = "FSC" if match["kind"].lower().startswith("f") else "SSC"
+        pulse = (match["pulse"] or "").lower()[:1]
+        measure = {"a": "A", "i": "A", "h": "H", "p": "H", "w": "W", "t": "W"}.get(pulse, "")
+        (found if measure else unsaid).setdefault((kind, measure or "A"), int(place))
+    return {**unsaid, **found}
+
+
+def even_rows(rows: blocks.Rows, keep: NDArray[np.bool_], n_events: int) -> NDArray[np.intp]:
+    """Return at most `n_events` of the rows to keep, evenly over the sample."""
+    places = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
+    places = places[keep[places]]
+    chosen = np.linspace(0, places.size - 1, min(n_events, places.size)).astype(np.intp)
+    return np.asarray(places[chosen])
+
+
+def pooled_rows(adata: AnnData, keep: NDArray[np.bool_], n_events: int) -> NDArray[np.intp]:
+    """Return rows taken evenly from all samples, the same number from each."""
+    rows_of = [rows for rows in blocks.sample_blocks(adata).values() if blocks.n_rows(rows)]
+    share = max(n_events // max(len(rows_of), 1), 1)
+    parts = [even_rows(rows, keep, share) for rows in rows_of]
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.intp)
