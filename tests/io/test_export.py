@@ -56,6 +56,7 @@ def study(tmp_path: Path) -> AnnData:
     kept.X[:] = 0  # a transformation must not reach the files
     kept.uns["cytoclust"]["filter_events"] = {
         "excluded": {
+            "samples": np.array(["../a/1", "b"], dtype=object),
             "sample": adata.obs["sample"].cat.codes.to_numpy()[out].astype(np.int32),
             "event": adata.obs["event"].to_numpy()[out],
             "flags": np.full(out.sum(), 0b100010, dtype=np.uint8),
@@ -101,6 +102,16 @@ def test_one_file(study: AnnData, tmp_path: Path) -> None:
     np.testing.assert_array_equal(dataset.events[:, 3], [1] * 20 + [2] * 10)
     book = pd.read_csv(tmp_path / "out" / "sample_codes.csv")
     assert book["sample"].tolist() == ["../a/1", "b"]
+
+
+def test_sample_of_which_no_event_is_left(study: AnnData, tmp_path: Path) -> None:
+    left = study[study.obs["sample"] == "b"].copy()
+    left.obs["sample"] = left.obs["sample"].cat.remove_unused_categories()
+    written = write_fcs(left, tmp_path / "out")
+    first = read_fcs_datasets(written[0])[0]
+    table = pd.DataFrame(np.asarray(first.events), columns=list(first.channels))
+    np.testing.assert_array_equal(table["qc_margin"], np.arange(20) % 3 == 0)
+    assert (table["phenotype"] == 0).all()
 
 
 def test_changed_file(study: AnnData, tmp_path: Path) -> None:

@@ -223,11 +223,7 @@ def _excluded(adata: AnnData) -> dict[str, Any] | None:
 def _of_sample(adata: AnnData, sample: str, *, extra: Extra, n_events: int) -> NDArray[np.float32]:
     """Return the further channels of all original events of one sample."""
     out = np.zeros((n_events, len(extra.names)), dtype=np.float32)
-    categories = [str(name) for name in adata.obs[schema.SAMPLE].cat.categories]
-    if sample not in categories:
-        return out
-    code = categories.index(sample)
-    mine = np.flatnonzero(adata.obs[schema.SAMPLE].cat.codes.to_numpy() == code)
+    mine = np.flatnonzero((adata.obs[schema.SAMPLE] == sample).to_numpy())
     rows = adata.obs[schema.EVENT].to_numpy()[mine]
     if len(np.unique(rows)) < len(rows) or (len(rows) and rows.max() >= n_events):
         msg = (
@@ -238,7 +234,9 @@ def _of_sample(adata: AnnData, sample: str, *, extra: Extra, n_events: int) -> N
     out[rows] = extra.columns[mine]
     excluded = _excluded(adata)
     if excluded is not None:
-        theirs = np.asarray(excluded["sample"]) == code
+        names = excluded.get("samples", adata.obs[schema.SAMPLE].cat.categories)
+        codes = [code for code, name in enumerate(names) if str(name) == sample]
+        theirs = np.isin(np.asarray(excluded["sample"]), codes)
         places = np.asarray(excluded["event"])[theirs]
         bits = np.asarray(excluded["flags"])[theirs]
         for bit, flag in enumerate(schema.QC_FLAGS):
