@@ -189,6 +189,19 @@ def test_total_missing(build: Any) -> None:
         assert first_events(build(VALUES.tobytes(), None, [32] * 3)).shape == (4, 3)
 
 
+def test_total_and_end_missing(build: Any) -> None:
+    path = build(VALUES.tobytes(), None, [32] * 3, replace={"$ENDDATA": "0"}, header_data=(0, 0))
+    with pytest.raises(FcsFormatError, match=r"\$TOT and \$ENDDATA are both missing"):
+        read_fcs_datasets(path)
+
+
+def test_more_channels_described_than_counted(build: Any) -> None:
+    extra = {"$P4B": "32", "$P4N": "C4"}
+    with pytest.warns(FcsWarning, match=r"\$PAR is 3, but 4 channels are described"):
+        events = first_events(build(VALUES.tobytes(), 4, [32] * 3, extra=extra))
+    np.testing.assert_array_equal(events, VALUES)
+
+
 def test_truncated_data(build: Any) -> None:
     path = build(VALUES.tobytes(), 4, [32] * 3)
     path.write_bytes(path.read_bytes()[:-13])

@@ -89,6 +89,9 @@ def channel_count(segments: Segments) -> int:
                 f"$PAR is {n_channels}, but $P{number}B, $P{number}N and $P{number}R are missing."
             )
             raise segments.fail(detail, segment="TEXT")
+    described = described_channels(segments, n_channels)
+    if described > n_channels:
+        segments.oddities.append(f"$PAR is {n_channels}, but {described} channels are described")
     return n_channels
 
 

@@ -204,10 +204,13 @@ def _count(
     present = min(declared, available) if declared is not None else available
     holds = present * 8 // layout.row_bits
     if total is None:
-        if declared is not None and declared > available + 1 and not keep:
+        if declared is None:
+            detail = "$TOT and $ENDDATA are both missing, so that events cannot be counted."
+            raise segments.fail(detail, segment="DATA")
+        if declared > available + 1 and not keep:
             raise _too_short(segments, layout, place, claim=f"$ENDDATA {place.end}")
         _report_rest(segments, layout, present, events=holds)
-        missing = 0 if declared is None else max(0, declared * 8 // layout.row_bits - holds)
+        missing = max(0, declared * 8 // layout.row_bits - holds)
         return Located(place.begin, holds, layout, layout.length(holds), missing)
     needed = layout.length(total)
     if declared is None or declared - 1 <= needed <= declared:
