@@ -48,39 +48,58 @@ def fit_medians(
     ContrastFit
         (K, J) differences; NaN where a row's own samples do not allow the contrast.
     """
-    plain = fit_rows(medians, design, blocks=blocks, fixed=blocks is not None)
-    weights = precision_weights(plain, cells, groups)
+    weights = precision_weights(medians, cells, design, blocks=blocks, groups=groups)
     fit = fit_rows(medians, design, weights=weights, blocks=blocks, fixed=blocks is not None)
     return moderated_contrasts(fit, contrasts)
 
 
-def precision_weights(plain: RowFit, cells: Floats, groups: Codes) -> Floats:
-    """Weights 1 / (tau2 + s2 / cells) with tau2 and s2 estimated from an unweighted fit.
+def precision_weights(
+    medians: Floats, cells: Floats, design: Floats, *, blocks: Codes | None, groups: Codes
+) -> Floats:
+    """Weights 1 / (tau2 + s2 / cells) with tau2 and s2 estimated from an unweighted fit; (K, n).
 
-    Squared residuals, freed of their leverage, are regressed on 1 / cells (gamma errors), pooled
-    over the rows of a group. Cell counts themselves would claim that a median of 50,000 cells is
-    1,000 times as certain as one of 50, although samples differ for other reasons.
+    The expected square of a residual is linear in tau2 and s2; what each sample's variance adds to
+    the residuals of its neighbours is known from the design. Both are fitted to the squares (gamma
+    errors), pooled over the rows of a group. Cell counts themselves as weights would claim that a
+    median of 50,000 cells is 1,000 times as certain as one of 50, although samples differ for other
+    reasons.
     """
-    free = 1 - plain.leverage
-    usable = np.isfinite(plain.residuals) & (free > 1e-6) & (cells > 0)
-    squares = np.where(usable, plain.residuals**2 / np.where(usable, free, 1.0), 0.0)
-    slopes = np.where(usable, 1 / np.where(usable, cells, 1.0), 0.0)
-    pooled = _components(squares, slopes, usable)
+    plain = fit_rows(medians, design, blocks=blocks, fixed=blocks is not None)
+    present = np.isfinite(medians) & (cells > 0)
+    inverse = np.where(present, 1 / np.where(present, cells, 1.0), 0.0)
+    squares, slopes = np.zeros_like(cells), np.zeros_like(cells)
+    patterns, where = np.unique(present, axis=0, return_inverse=True)
+    for i, pattern in enumerate(patterns):
+        rows = np.flatnonzero(where.ravel() == i)
+        at = np.flatnonzero(pattern)
+        spread = _residual_squares(design[at], None if blocks is None else blocks[at])
+        own = spread.sum(axis=1)  # 1 - leverage
+        free = own > 1e-6
+        cell = np.ix_(rows, at[free])
+        squares[cell] = plain.residuals[cell] ** 2 / own[free]
+        slopes[cell] = inverse[np.ix_(rows, at)] @ (spread[free] / own[free, None]).T
+    pooled = _components(squares, slopes) or (1.0, 0.0)
     weights = np.ones_like(cells)
     for group in np.unique(groups):
-        rows = groups == group
-        own = _components(squares[rows], slopes[rows], usable[rows])
-        tau2, s2 = own if own is not None else (pooled or (1.0, 0.0))
-        inverse = np.where(cells[rows] > 0, 1 / np.maximum(cells[rows], 1.0), 1.0)
-        weights[rows] = 1 / (tau2 + s2 * inverse)
+        chosen = groups == group
+        tau2, s2 = _components(squares[chosen], slopes[chosen]) or pooled
+        weights[chosen] = 1 / (tau2 + s2 / np.maximum(cells[chosen], 1.0))
     return weights
 
 
-def _components(
-    squares: Floats, slopes: Floats, usable: NDArray[np.bool_]
-) -> tuple[float, float] | None:
+def _residual_squares(design: Floats, blocks: Codes | None) -> Floats:
+    """Squared entries (n, n) of the matrix that turns observations into residuals."""
+    columns = design
+    if blocks is not None:
+        columns = np.column_stack([design, blocks[:, None] == np.unique(blocks)])
+    left, values, _ = np.linalg.svd(columns.astype(np.float64), full_matrices=False)
+    left = left[:, values > 1e-9 * max(values[0], 1.0)] if len(values) else left
+    return np.asarray((np.eye(len(design)) - left @ left.T) ** 2)
+
+
+def _components(squares: Floats, slopes: Floats) -> tuple[float, float] | None:
     """(tau2, s2) of a group, or None where they cannot be told; neither is below zero."""
-    given = usable & (squares > 0)
+    given = squares > 0
     if given.sum() < ENOUGH:
         return None
     y, x = squares[given], slopes[given]

@@ -24,7 +24,7 @@ from cytoclust.tl.counts_table import (
 )
 from cytoclust.tl.design import Design, Unit, design
 from cytoclust.tl.results import (
-    Tested,
+    Outcome,
     fit_everywhere,
     tidy,
     warn_of_exclusions,
@@ -348,7 +348,7 @@ def counts_result(
     """Test a counts matrix whose columns are the design's samples."""
     shares = np.broadcast_to(library, counts.shape)
 
-    def fit_unit(unit: Unit) -> Tested:
+    def fit_unit(unit: Unit) -> Outcome:
         cells, sizes = counts[:, unit.samples], shares[:, unit.samples]
         enough = (cells >= options.min_cells) & np.isfinite(sizes)
         need = max(unit.smallest_cell, 1) if options.min_cells else 0
@@ -369,7 +369,7 @@ def counts_result(
                 )
             logger.info("%s: correlation within donors %.3f", unit.compartment, rho)
         lost = "too few samples with enough cells, or no variation between them"
-        return Tested.collect(fit, kept, unit, reasons=(np.array(why, dtype=object), lost))
+        return Outcome.collect(fit, kept, unit, reasons=(np.array(why, dtype=object), lost))
 
     present = None if np.isfinite(shares).all() else np.isfinite(shares)
     tested = fit_everywhere(plan, fit_unit)

@@ -21,7 +21,7 @@ def benjamini_hochberg(p_values: Floats) -> Floats:
     tested = np.flatnonzero(np.isfinite(p_values))
     if len(tested):
         order = tested[np.argsort(p_values[tested], kind="stable")]
-        steps = p_values[order] * len(order) / np.arange(1, len(order) + 1)
+        steps = p_values[order] * (len(order) / np.arange(1, len(order) + 1))
         adjusted[order] = np.minimum(np.minimum.accumulate(steps[::-1])[::-1], 1.0)
     return adjusted
 
@@ -34,7 +34,7 @@ def simes(p_values: Floats) -> float:
     Simes 1986, doi:10.1093/biomet/73.3.751.
     """
     p = np.sort(p_values[np.isfinite(p_values)])
-    return float(np.min(p * len(p) / np.arange(1, len(p) + 1))) if len(p) else float("nan")
+    return float(np.min(p * (len(p) / np.arange(1, len(p) + 1)))) if len(p) else float("nan")
 
 
 def holm(p_values: Floats) -> Floats:

@@ -34,7 +34,7 @@ ENOUGH = 5  # tested populations below which a share says nothing
 
 
 @dataclass(frozen=True)
-class Tested:
+class Outcome:
     """Estimates of K populations and J contrasts, and what became of each; arrays (K, J)."""
 
     estimate: NDArray[np.float64]
@@ -51,7 +51,7 @@ class Tested:
         unit: Unit,
         *,
         reasons: tuple[NDArray[Any], str],
-    ) -> Tested:
+    ) -> Outcome:
         """Spread the fit of the `kept` rows over all rows.
 
         `reasons` = why each row was not fitted, and why a fitted row gave no estimate.
@@ -74,7 +74,7 @@ class Tested:
             target[~found] = np.nan
         return cls(values[0], values[1], values[2], status=status, reason=reason)
 
-    def minus(self, earlier: Tested) -> Tested:
+    def minus(self, earlier: Outcome) -> Outcome:
         """Difference of two compartments; ok only where both are."""
         fit = welch_difference(
             ContrastFit(self.estimate, self.std_error, self.df),
@@ -89,10 +89,10 @@ class Tested:
             status,
         )
         values = [np.where(both, v, np.nan) for v in (fit.estimate, fit.std_error, fit.df)]
-        return Tested(values[0], values[1], values[2], status=status, reason=reason)
+        return Outcome(values[0], values[1], values[2], status=status, reason=reason)
 
 
-def fit_everywhere(plan: Design, fit_unit: Callable[[Unit], Tested]) -> dict[str, Tested]:
+def fit_everywhere(plan: Design, fit_unit: Callable[[Unit], Outcome]) -> dict[str, Outcome]:
     """Fit each compartment, then the differences from the first one."""
     fitted = {place: fit_unit(plan.unit(place)) for place in plan.compartments}
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -103,7 +103,7 @@ def fit_everywhere(plan: Design, fit_unit: Callable[[Unit], Tested]) -> dict[str
 
 def tidy(
     plan: Design,
-    tested: dict[str, Tested],
+    tested: dict[str, Outcome],
     labels: pd.DataFrame,
     *,
     kind: Literal["abundance", "state"],
@@ -145,7 +145,7 @@ def _behind(
     return tally[:, 0], tally[:, 1]
 
 
-def _columns(result: Tested, j: int, effect: str) -> dict[str, NDArray[Any]]:
+def _columns(result: Outcome, j: int, effect: str) -> dict[str, NDArray[Any]]:
     """Numbers of one contrast: effect, interval, test, false discovery rate."""
     estimate, std_error, df = result.estimate[:, j], result.std_error[:, j], result.df[:, j]
     statistic = estimate / std_error
@@ -180,19 +180,20 @@ def warn_of_exclusions(plan: Design) -> None:
 def warn_of_one_sided_change(table: pd.DataFrame) -> None:
     """Warn where so many populations move the same way that the reference itself is in doubt."""
     tested = table[table["status"] == OK]
+    alarms = []
     for (level, place, contrast), rows in tested.groupby(
         ["level", "compartment", "contrast"], sort=False
     ):
-        if len(rows) < ENOUGH:
-            continue
         found = rows["fdr"] < 0.05
         for word, side in (("up", 1), ("down", -1)):
             share = float((found & (np.sign(rows["log2_fold_change"]) == side)).mean())
-            if share > ONE_SIDED:
-                where = "" if place == "all" else f" in {place}"
-                text = (
-                    f"{share:.0%} of the {level} rows go {word} for {contrast}{where}. Log ratios "
-                    "assume that most populations do not change; compare with the shares of total "
-                    "(denominator='total') or with absolute counts before believing it."
-                )
-                warnings.warn(text, StatisticsWarning, stacklevel=3)
+            if share > ONE_SIDED and len(rows) >= ENOUGH:
+                where = "" if place == "all" else f"{place}: "
+                alarms.append(f"{where}{contrast} {share:.0%} of {len(rows)} {level}s {word}")
+    if alarms:
+        text = (
+            f"so many populations are significant the same way that the log ratio's reference is in "
+            f"doubt ({'; '.join(alarms)}). Log ratios assume that most populations do not change; "
+            "compare with denominator='total' or absolute counts before believing them."
+        )
+        warnings.warn(text, StatisticsWarning, stacklevel=3)

@@ -16,7 +16,7 @@ from cytoclust.numerics.blocks import estimable, fit_medians
 from cytoclust.numerics.threads import thread_limit
 from cytoclust.tl.counts_table import direct_parents
 from cytoclust.tl.design import Design, Unit, design
-from cytoclust.tl.results import Tested, fit_everywhere, tidy, warn_of_exclusions
+from cytoclust.tl.results import Outcome, fit_everywhere, tidy, warn_of_exclusions
 from cytoclust.tl.sheet import sheet_by_sample
 
 if TYPE_CHECKING:
@@ -291,7 +291,7 @@ def _test(table: Medians, plan: Design, min_events: int) -> pd.DataFrame:
     values, cells = table.medians[:, at], table.cells[:, at]
     groups = np.asarray(pd.factorize(table.labels[schema.MARKER])[0], dtype=np.int64)
 
-    def fit_unit(unit: Unit) -> Tested:
+    def fit_unit(unit: Unit) -> Outcome:
         unit = _without_donor_contrasts(unit)
         medians = values[:, unit.samples]
         present = np.isfinite(medians).sum(axis=1)
@@ -309,7 +309,7 @@ def _test(table: Medians, plan: Design, min_events: int) -> pd.DataFrame:
                     groups=groups[kept],
                 )
         lost = "too few samples with enough cells at these levels, or no variation between them"
-        return Tested.collect(fit, kept, unit, reasons=(np.array(why, dtype=object), lost))
+        return Outcome.collect(fit, kept, unit, reasons=(np.array(why, dtype=object), lost))
 
     tested = fit_everywhere(plan, fit_unit)
     present = np.isfinite(values)

@@ -1,0 +1,407 @@
+"""Differential abundance: agreement with R, rows for everything, invariance, calibration."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+from cytoclust import tl
+from cytoclust.errors import (
+    ArgumentError,
+    MissingSlotError,
+    StatisticsWarning,
+    StudyError,
+    StudyWarning,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COLUMNS = [
+    "population", "level", "parent", "denominator", "compartment", "contrast", "log2_fold_change",
+    "ci_low", "ci_high", "std_error", "df", "statistic", "p_value", "fdr", "n_samples", "n_paired",
+    "method", "status", "reason",
+]  # fmt: skip
+KEYS = {"treatment_key": "visit", "compartment_key": "compartment", "donor_key": "patient"}
+VISITS = ("d0", "d7", "d28")
+
+
+def simulated(
+    seed: int = 0,
+    *,
+    n_donors: int = 8,
+    n_populations: int = 12,
+    places: tuple[str, ...] = ("PB", "BM"),
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Logistic-normal counts with donor effects and no change."""
+    rng = np.random.default_rng(seed)
+    base = rng.uniform(-3, 1, n_populations)
+    rows, columns = [], []
+    for p in range(n_donors):
+        donor = rng.normal(0, 0.5, n_populations)
+        for place in places:
+            for visit in VISITS:
+                share = np.exp(base + donor + rng.normal(0, 0.4, n_populations))
+                columns.append(rng.multinomial(rng.integers(5_000, 60_000), share / share.sum()))
+                rows.append((f"P{p}_{place}_{visit}", f"P{p}", place, visit))
+    sheet = pd.DataFrame(rows, columns=["sample", "patient", "compartment", "visit"])
+    names = [f"c{k:02d}" for k in range(n_populations)]
+    return pd.DataFrame(np.array(columns).T, index=names, columns=sheet["sample"]), sheet
+
+
+def by_key(result: pd.DataFrame) -> pd.DataFrame:
+    return result.set_index(["population", "compartment", "contrast"]).sort_index()
+
+
+@pytest.mark.parametrize("name", [".", "null", "bystander"])
+def test_agrees_with_r(shared: Path, name: str) -> None:
+    folder = shared / "stats" / name
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = tl.differential_abundance(
+            folder / "counts.csv",
+            samples=folder / "samples.csv",
+            treatment_key="time",
+            donor_key="patient",
+            compartment_key="compartment",
+        )
+    assert list(result.columns) == COLUMNS
+    golden = pd.read_csv(folder / "r_bycomp.csv").query("method == 'voom'")
+    short = {"d7 - d0": "d7", "d15 - d0": "d15", "d28 - d0": "d28", "d28 - d7": "28v7"}
+    place = result["compartment"].replace({"BM - PB": "INT"})
+    result["contrast"] = place + "_" + result["contrast"].map(short)
+    joined = result.merge(
+        golden, left_on=["population", "contrast"], right_on=["cluster", "contrast"]
+    )
+    assert len(joined) == 330
+    np.testing.assert_allclose(np.log10(joined["p_value"]), np.log10(joined["p"]), atol=1e-6)
+    np.testing.assert_allclose(joined["log2_fold_change"], joined["log2fc"], atol=1e-9)
+
+
+def test_rows_are_complete_and_consistent() -> None:
+    counts, sheet = simulated()
+    result = tl.differential_abundance(counts, samples=sheet, **KEYS)
+    assert len(result) == 12 * 3 * 3
+    assert not result.duplicated(["population", "compartment", "contrast"]).any()
+    assert (result["status"] == "ok").all()
+    assert (result["ci_low"] < result["log2_fold_change"]).all()
+    assert (result["ci_high"] > result["log2_fold_change"]).all()
+    assert (result["fdr"] >= result["p_value"]).all()
+    assert set(result["n_paired"]) == {8}
+    excludes_zero = (result["ci_low"] > 0) | (result["ci_high"] < 0)
+    assert (excludes_zero == (result["p_value"] < 0.05)).all()
+    for name in ("population", "level", "parent", "compartment", "contrast", "status", "reason"):
+        assert pd.api.types.is_string_dtype(result[name]), name
+
+
+def test_does_not_depend_on_order_of_samples_or_populations() -> None:
+    counts, sheet = simulated(1)
+    sheet["visit"] = pd.Categorical(sheet["visit"], categories=VISITS)
+    sheet["compartment"] = pd.Categorical(sheet["compartment"], categories=["PB", "BM"])
+    expected = by_key(tl.differential_abundance(counts, samples=sheet, **KEYS))
+    rng = np.random.default_rng(2)
+    shuffled = counts.iloc[rng.permutation(len(counts)), rng.permutation(counts.shape[1])]
+    found = by_key(
+        tl.differential_abundance(shuffled, samples=sheet.sample(frac=1, random_state=3), **KEYS)
+    )
+    for column in ("log2_fold_change", "std_error", "df", "p_value", "fdr"):
+        np.testing.assert_allclose(found[column], expected[column], rtol=1e-8)
+
+
+def test_planted_change_is_found_in_its_compartment_only() -> None:
+    counts, sheet = simulated(4, n_donors=12)
+    here = ((sheet["compartment"] == "PB") & (sheet["visit"] == "d7")).to_numpy()
+    counts.loc["c03", counts.columns[here]] *= 4
+    result = by_key(tl.differential_abundance(counts, samples=sheet, **KEYS))
+    row = result.loc[("c03", "PB", "d7 - d0")]
+    assert row["log2_fold_change"] == pytest.approx(2.0, abs=0.7)
+    assert row["fdr"] < 0.001
+    assert result.loc[("c03", "BM - PB", "d7 - d0"), "log2_fold_change"] < -1
+    assert result.loc[("c03", "BM", "d7 - d0"), "fdr"] > 0.05
+
+
+def test_counts_csv_of_a_run_goes_straight_in(tmp_path: Path) -> None:
+    counts, sheet = simulated(5)
+    counts.rename_axis("population").to_csv(tmp_path / "counts.csv")
+    sheet.to_csv(tmp_path / "samples.csv", index=False)
+    expected = tl.differential_abundance(counts, samples=sheet, **KEYS)
+    for data in (tmp_path / "counts.csv", pd.read_csv(tmp_path / "counts.csv")):
+        found = tl.differential_abundance(data, samples=tmp_path / "samples.csv", **KEYS)
+        pd.testing.assert_frame_equal(found, expected)
+
+
+def test_anndata_and_table_give_the_same() -> None:
+    counts, sheet = simulated(6, n_donors=4, places=("PB",))
+    counts //= 50
+    sample = np.repeat(counts.columns.to_numpy(), counts.sum())
+    population = np.concatenate([np.repeat(counts.index, counts[name]) for name in counts.columns])
+    obs = pd.DataFrame(
+        {"sample": pd.Categorical(sample, categories=list(counts.columns)), "phenotype": population}
+    )
+    obs.index = obs.index.astype(str)
+    for key in ("patient", "visit"):
+        obs[key] = obs["sample"].map(sheet.set_index("sample")[key]).astype(str)
+    adata = anndata.AnnData(np.zeros((len(obs), 1), np.float32), obs=obs)
+    keys = {"treatment_key": "visit", "donor_key": "patient"}
+    found = tl.differential_abundance(adata, **keys)
+    expected = tl.differential_abundance(counts, samples=sheet, **keys)
+    assert (found["compartment"] == "all").all()
+    np.testing.assert_allclose(
+        by_key(found)["p_value"].to_numpy(), by_key(expected)["p_value"].to_numpy(), rtol=1e-8
+    )
+
+
+def test_all_zero_and_rare_populations_keep_their_rows() -> None:
+    counts, sheet = simulated(7)
+    counts.loc["zero"] = 0
+    counts.loc["rare"] = 0
+    counts.loc["rare", counts.columns[:2]] = 5
+    result = by_key(tl.differential_abundance(counts, samples=sheet, **KEYS))
+    for name in ("zero", "rare"):
+        assert (result.loc[name, "status"] == "too few").all()
+        assert result.loc[name, "p_value"].isna().all()
+    assert result.loc[("zero", "PB", "d7 - d0"), "reason"] == "3 cells in 0 of 24 samples; needs 8"
+    assert (result.loc["c00", "status"] == "ok").all()
+
+
+def test_population_of_one_compartment() -> None:
+    counts, sheet = simulated(8)
+    counts.loc["c05", counts.columns[(sheet["compartment"] == "BM").to_numpy()]] = 0
+    result = by_key(tl.differential_abundance(counts, samples=sheet, **KEYS))
+    assert result.loc[("c05", "PB", "d7 - d0"), "status"] == "ok"
+    assert result.loc[("c05", "BM", "d7 - d0"), "status"] == "too few"
+    assert result.loc[("c05", "BM - PB", "d7 - d0"), "status"] == "too few"
+
+
+def test_one_visit_in_a_compartment() -> None:
+    counts, sheet = simulated(9)
+    keep = ~((sheet["compartment"] == "BM") & (sheet["visit"] != "d0"))
+    with pytest.warns(StudyWarning, match="not in the sample sheet"):
+        result = by_key(tl.differential_abundance(counts, samples=sheet[keep], **KEYS))
+    assert (result.loc[("c00", "PB"), "status"] == "ok").all()
+    assert (result.loc[("c00", "BM"), "status"] == "not estimable").all()
+    assert result.loc[("c00", "BM", "d7 - d0"), "reason"] == "no sample at d7 in BM"
+    assert result.loc[("c00", "BM - PB", "d7 - d0"), "reason"] == "no sample at d7 in BM"
+
+
+def test_one_patient() -> None:
+    counts, sheet = simulated(10, n_donors=1)
+    result = tl.differential_abundance(counts, samples=sheet, **KEYS)
+    assert (result["status"] == "not estimable").all()
+    assert result["reason"].str.startswith("no replicates").all()
+
+
+def test_three_patients_and_unpaired_patients() -> None:
+    counts, sheet = simulated(11, n_donors=3)
+    result = tl.differential_abundance(counts, samples=sheet, **KEYS)
+    assert (result["status"] == "ok").all()
+    assert set(result["n_paired"]) == {3}
+    counts, sheet = simulated(12, n_donors=9)
+    order = dict(zip(sorted(sheet["patient"].unique()), np.tile(VISITS, 3), strict=True))
+    single = sheet[sheet["visit"] == sheet["patient"].map(order)]
+    with pytest.warns(StudyWarning):
+        alone = tl.differential_abundance(counts, samples=single, **KEYS)
+    assert (alone["status"] == "ok").all()
+    assert set(alone["n_paired"]) == {0}
+
+
+def test_patients_in_one_compartment_only() -> None:
+    counts, sheet = simulated(13)
+    keep = (sheet["compartment"] == "PB") == sheet["patient"].isin(["P0", "P1", "P2", "P3"])
+    with pytest.warns(StudyWarning):
+        result = by_key(tl.differential_abundance(counts, samples=sheet[keep], **KEYS))
+    assert (result["status"] == "ok").all()
+    assert result.loc[("c00", "PB", "d7 - d0"), "n_paired"] == 4
+    assert result.loc[("c00", "BM - PB", "d7 - d0"), "n_paired"] == 0
+
+
+def test_treatment_without_donors_and_a_sample_without_design() -> None:
+    counts, sheet = simulated(14)
+    sheet.loc[0, "visit"] = None
+    with pytest.warns(StudyWarning, match=r"take no part in the tests: P0_PB_d0 \(empty"):
+        result = tl.differential_abundance(
+            counts, samples=sheet, treatment_key="visit", covariates=["compartment"]
+        )
+    assert (result["status"] == "ok").all()
+    assert (result["compartment"] == "all").all()
+    assert set(result["n_paired"]) == {0}
+
+
+def test_compartments_without_treatment() -> None:
+    counts, sheet = simulated(15)
+    first = sheet["visit"] == "d0"
+    names = sheet.loc[first, "sample"]
+    result = tl.differential_abundance(
+        counts[names],
+        samples=sheet[first],
+        treatment_key=None,
+        compartment_key="compartment",
+        donor_key="patient",
+    )
+    assert result[["compartment", "contrast"]].drop_duplicates().to_numpy().tolist() == [
+        ["all", "BM - PB"]
+    ]
+    assert set(result["n_paired"]) == {8}
+    assert (result["status"] == "ok").all()
+
+
+def test_batch_as_covariate_and_confounded_batch() -> None:
+    counts, sheet = simulated(16)
+    half = sheet["patient"].isin(["P0", "P1", "P2", "P3"])
+    apart = sheet.assign(batch=np.where(half, "b1", "b2"))
+    adjusted = tl.differential_abundance(counts, samples=apart, **KEYS, covariates=["batch"])
+    assert (adjusted["status"] == "ok").all()
+    confounded = sheet.assign(batch=np.where(sheet["visit"] == "d28", "b1", "b2"))
+    result = by_key(
+        tl.differential_abundance(counts, samples=confounded, **KEYS, covariates=["batch"])
+    )
+    row = result.loc[("c00", "PB", "d28 - d0")]
+    assert (row["status"], row["reason"]) == (
+        "not estimable",
+        "confounded with the covariates in PB",
+    )
+    assert result.loc[("c00", "PB", "d7 - d0"), "status"] == "ok"
+
+
+def test_counts_above_two_to_the_31() -> None:
+    counts, sheet = simulated(17)
+    expected = by_key(tl.differential_abundance(counts * 1000, samples=sheet, **KEYS))
+    found = by_key(
+        tl.differential_abundance(counts.astype(np.int64) * 10**7, samples=sheet, **KEYS)
+    )
+    assert (counts.to_numpy().max() * 10**7) > 2**31
+    np.testing.assert_allclose(found["log2_fold_change"], expected["log2_fold_change"], atol=0.01)
+
+
+def test_sample_without_events_is_left_out() -> None:
+    counts, sheet = simulated(18)
+    counts.iloc[:, 3] = 0
+    with pytest.warns(StudyWarning, match="no events"):
+        result = tl.differential_abundance(counts, samples=sheet, **KEYS)
+    assert (result["status"] == "ok").all()
+    row = by_key(result).loc[("c00", "BM", "d7 - d0")]
+    assert (row["n_samples"], row["n_paired"]) == (15, 7)
+
+
+def test_composition_is_corrected_and_total_is_not() -> None:
+    counts, sheet = simulated(19, n_donors=10, places=("PB",))
+    big = counts.sum(axis=1).idxmax()
+    later = (sheet["visit"] == "d7").to_numpy()
+    counts.loc[big, counts.columns[later]] *= 6
+    keys = {"treatment_key": "visit", "donor_key": "patient"}
+    total = counts.sum().rename("total").reset_index()
+    sheet = sheet.merge(total.set_axis(["sample", "total"], axis=1))
+    result = tl.differential_abundance(
+        counts, samples=sheet, **keys, denominator=("log_ratio", "total"), contrasts=["d7 - d0"]
+    )
+    others = result[result["population"] != big].groupby("denominator")["log2_fold_change"].median()
+    assert abs(others["log_ratio"]) < 0.3
+    assert others["total"] < -0.5
+
+
+def test_absolute_counts() -> None:
+    counts, sheet = simulated(20, places=("PB",))
+    volume = np.where(sheet["visit"] == "d7", 4.0, 1.0)
+    sheet["per_ul"] = volume * counts.sum().to_numpy() / counts.sum().to_numpy().mean()
+    keys = {"treatment_key": "visit", "donor_key": "patient", "denominator": "absolute"}
+    result = tl.differential_abundance(
+        counts, samples=sheet, **keys, absolute_key="per_ul", contrasts=["d7 - d0"]
+    )
+    assert result["log2_fold_change"].median() > 1.5
+    with pytest.raises(ArgumentError, match="needs absolute_key"):
+        tl.differential_abundance(counts, samples=sheet, **keys)
+
+
+def test_parents_and_shares_of_parents() -> None:
+    counts, sheet = simulated(21, places=("PB",))
+    tree = {f"c{k:02d}": "T cell" if k < 6 else "B cell" for k in range(11)} | {
+        "c00": "c01",
+        "c11": "",
+    }
+    tree |= {"T cell": "", "B cell": ""}
+    keys = {"treatment_key": "visit", "donor_key": "patient", "hierarchy": tree}
+    result = tl.differential_abundance(
+        counts,
+        samples=sheet,
+        **keys,
+        levels=("leaf", "parent"),
+        denominator=("log_ratio", "total", "parent"),
+    )
+    names = set(result["population"])
+    assert {"T cell", "B cell", "c01", "c01, not named further"} <= names
+    assert not result.duplicated(["population", "denominator", "compartment", "contrast"]).any()
+    rows = result.set_index(["population", "denominator", "contrast"])
+    assert rows.loc[("c02", "parent", "d7 - d0"), "parent"] == "T cell"
+    assert rows.loc[("T cell", "parent", "d7 - d0"), "parent"] == ""
+    change = rows["log2_fold_change"]
+    shift = change[("T cell", "total", "d7 - d0")] + change[("c02", "parent", "d7 - d0")]
+    assert change[("c02", "total", "d7 - d0")] == pytest.approx(shift, abs=0.35)
+    with pytest.raises(ArgumentError, match="needs a phenotype hierarchy"):
+        tl.differential_abundance(
+            counts, samples=sheet, treatment_key="visit", donor_key="patient", denominator="parent"
+        )
+
+
+def test_alarm_when_most_populations_move_the_same_way() -> None:
+    counts, sheet = simulated(22, n_donors=12, places=("PB",))
+    later = (sheet["visit"] == "d7").to_numpy()
+    counts.loc[counts.index[:6], counts.columns[later]] *= 8
+    with pytest.warns(StatisticsWarning, match="d7 - d0 50% of 12 phenotypes up"):
+        tl.differential_abundance(counts, samples=sheet, treatment_key="visit", donor_key="patient")
+
+
+def test_few_populations_warn() -> None:
+    counts, sheet = simulated(23, n_populations=2, places=("PB",))
+    with pytest.warns(StatisticsWarning, match="rest on 2 populations"):
+        tl.differential_abundance(counts, samples=sheet, treatment_key="visit", donor_key="patient")
+
+
+def test_bad_tables_are_refused() -> None:
+    counts, sheet = simulated(24, n_donors=2)
+    call = tl.differential_abundance
+    with pytest.raises(ArgumentError, match="needs samples="):
+        call(counts, **KEYS)
+    with pytest.raises(ArgumentError, match=r"method must be one of \[voom\]"):
+        call(counts, samples=sheet, **KEYS, method="ttest")  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="not below 0"):
+        call(-counts, samples=sheet, **KEYS)
+    with pytest.raises(ArgumentError, match="whole numbers"):
+        call(counts / 3, samples=sheet, **KEYS)
+    with pytest.raises(ArgumentError, match="listed twice"):
+        call(pd.concat([counts, counts.head(1)]), samples=sheet, **KEYS)
+    with pytest.raises(StudyError, match="must name the same samples"):
+        call(counts.add_prefix("x"), samples=sheet, **KEYS)
+    with pytest.raises(ArgumentError, match="at least the sum"):
+        call(counts, samples=sheet.assign(total=5), **KEYS)
+    with pytest.raises(ArgumentError, match="denominator must be one of"):
+        call(counts, samples=sheet, **KEYS, denominator="cells")  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="needs an AnnData"):
+        call(counts, samples=sheet, **KEYS, levels="cluster")
+    adata = anndata.AnnData(
+        np.zeros((2, 1)), obs=pd.DataFrame({"sample": ["a", "b"]}, index=["0", "1"])
+    )
+    with pytest.raises(MissingSlotError, match=r"obs\['phenotype'\] not found"):
+        call(adata, **KEYS)
+
+
+def test_permuted_labels_give_uniform_p_values() -> None:
+    """Every data set is its own; labels are permuted within donor and compartment."""
+    rng = np.random.default_rng(25)
+    hits = {"PB": [], "BM": [], "BM - PB": []}
+    for seed in range(25):
+        counts, sheet = simulated(100 + seed, n_donors=10, n_populations=15)
+        sheet["visit"] = sheet.groupby(["patient", "compartment"])["visit"].transform(
+            lambda visits: rng.permutation(visits.to_numpy())
+        )
+        sheet["visit"] = pd.Categorical(sheet["visit"], categories=VISITS)
+        result = tl.differential_abundance(counts, samples=sheet, **KEYS)
+        for place, rates in hits.items():
+            rates.append((result.loc[result["compartment"] == place, "p_value"] < 0.05).mean())
+    for place, rates in hits.items():
+        # 25 sets of 15 populations x 3 contrasts: standard error about 0.008
+        assert 0.025 < np.mean(rates) < 0.075, (place, np.mean(rates))
