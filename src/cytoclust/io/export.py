@@ -104,14 +104,16 @@ def write_fcs(
 
     Examples
     --------
+    >>> import tempfile
     >>> import numpy as np, pandas as pd
     >>> import cytoclust as cc
     >>> from cytoclust.io.fcs_writing import write_fcs_file
+    >>> folder = tempfile.mkdtemp()
     >>> events = np.array([[900.0, 12000.0], [800.0, 30.0]])
-    >>> write_fcs_file("a.fcs", events, ["FSC-A", "FITC-A"], markers=["", "CD3"])
-    >>> adata = cc.io.read_study(pd.DataFrame({"file": ["a.fcs"], "sample": ["a"]}))
+    >>> write_fcs_file(f"{folder}/a.fcs", events, ["FSC-A", "FITC-A"], markers=["", "CD3"])
+    >>> adata = cc.io.read_study(pd.DataFrame({"file": [f"{folder}/a.fcs"], "sample": ["a"]}))
     >>> adata.obs["phenotype"] = pd.Categorical(["T cell", "unassigned"])
-    >>> [file.name for file in cc.io.write_fcs(adata, "results")]
+    >>> [file.name for file in cc.io.write_fcs(adata, f"{folder}/results")]
     ['a.fcs']
     """
     read = checks.require_step(adata, schema.READ_STUDY, "io.read_study")

@@ -156,11 +156,13 @@ def read_fcs_datasets(
 
     Examples
     --------
+    >>> import tempfile
     >>> import numpy as np
     >>> import cytoclust as cc
     >>> from cytoclust.io.fcs_writing import write_fcs_file
-    >>> write_fcs_file("two_events.fcs", np.eye(2), ["FSC-A", "SSC-A"])
-    >>> cc.io.read_fcs_datasets("two_events.fcs")[0].channels
+    >>> folder = tempfile.mkdtemp()
+    >>> write_fcs_file(f"{folder}/two_events.fcs", np.eye(2), ["FSC-A", "SSC-A"])
+    >>> cc.io.read_fcs_datasets(f"{folder}/two_events.fcs")[0].channels
     ('FSC-A', 'SSC-A')
     """
     check_one_of("on_truncated", on_truncated, ("error", "keep"))

@@ -65,11 +65,13 @@ def read_fcs(
 
     Examples
     --------
+    >>> import tempfile
     >>> import numpy as np
     >>> import cytoclust as cc
     >>> from cytoclust.io.fcs_writing import write_fcs_file
-    >>> write_fcs_file("two_events.fcs", np.eye(2), ["FSC-A", "SSC-A"])
-    >>> cc.io.read_fcs("two_events.fcs").shape
+    >>> folder = tempfile.mkdtemp()
+    >>> write_fcs_file(f"{folder}/two_events.fcs", np.eye(2), ["FSC-A", "SSC-A"])
+    >>> cc.io.read_fcs(f"{folder}/two_events.fcs").shape
     (2, 2)
     """
     datasets = read_fcs_datasets(path, scale=scale, time_step=time_step, on_truncated=on_truncated)
@@ -142,11 +144,13 @@ def describe_fcs(path: str | PathLike[str]) -> dict[str, Any]:
 
     Examples
     --------
+    >>> import tempfile
     >>> import numpy as np
     >>> import cytoclust as cc
     >>> from cytoclust.io.fcs_writing import write_fcs_file
-    >>> write_fcs_file("two_events.fcs", np.eye(2), ["FSC-A", "SSC-A"])
-    >>> cc.io.describe_fcs("two_events.fcs")["events"]
+    >>> folder = tempfile.mkdtemp()
+    >>> write_fcs_file(f"{folder}/two_events.fcs", np.eye(2), ["FSC-A", "SSC-A"])
+    >>> cc.io.describe_fcs(f"{folder}/two_events.fcs")["events"]
     2
     """
     with warnings.catch_warnings():

@@ -94,9 +94,11 @@ def write_fcs_file(
 
     Examples
     --------
+    >>> import tempfile
     >>> import numpy as np
     >>> from cytoclust.io.fcs_writing import write_fcs_file
-    >>> write_fcs_file("two_events.fcs", np.eye(2), ["FSC-A", "SSC-A"])
+    >>> folder = tempfile.mkdtemp()
+    >>> write_fcs_file(f"{folder}/two_events.fcs", np.eye(2), ["FSC-A", "SSC-A"])
     """
     values = np.asarray(events)
     _check_arguments(values, channels, markers)

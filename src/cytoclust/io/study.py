@@ -96,12 +96,14 @@ def read_study(
 
     Examples
     --------
+    >>> import tempfile
     >>> import numpy as np, pandas as pd
     >>> import cytoclust as cc
     >>> from cytoclust.io.fcs_writing import write_fcs_file
+    >>> folder = tempfile.mkdtemp()
     >>> events = np.array([[900.0, 12000.0], [800.0, 30.0]])
-    >>> write_fcs_file("a.fcs", events, ["FSC-A", "FITC-A"], markers=["", "CD3"])
-    >>> sheet = pd.DataFrame({"file": ["a.fcs"], "sample": ["a"], "visit": ["d0"]})
+    >>> write_fcs_file(f"{folder}/a.fcs", events, ["FSC-A", "FITC-A"], markers=["", "CD3"])
+    >>> sheet = pd.DataFrame({"file": [f"{folder}/a.fcs"], "sample": ["a"], "visit": ["d0"]})
     >>> cc.io.read_study(sheet).shape
     (2, 2)
     """
