@@ -21,7 +21,6 @@ __all__ = ["MarkerTable", "load_table", "resolve", "resolve_panel"]
 
 GREEK = {"α": "a", "β": "b", "γ": "g", "δ": "d", "ε": "e", "κ": "k", "λ": "l", "ζ": "z"}  # noqa: RUF001
 SPLITTER = re.compile(r"[\s_:;,|/()\[\]{}\-.+]+")
-ISOTOPE = re.compile(r"^(?:\d{2,3}[a-z]{1,2}|[a-z]{1,2}\d{2,3}(?:di|dd)?|\d{2,3})$")
 METAL = re.compile(r"\((?:[A-Z][a-z]?\d{2,3}|\d{2,3}:\d{2,3})\)\s*(?:Di|Dd)?\s*$")
 OTHER_SCATTER = re.compile(r"\b[FS]S(?:C)?[\s_-]?(?:H|W|Height|Width)\b", re.IGNORECASE)
 PAIR = re.compile(r"\b(CD)(\d+[A-Za-z]*)\s*[/&]\s*(\d+[A-Za-z]*)\b", re.IGNORECASE)
@@ -95,10 +94,8 @@ def found_in(text: str, table: MarkerTable) -> list[str]:
             if any(taken[i] for i in span):
                 continue
             word = "".join(pieces[i] for i in span)
-            if length == 1 and (word in table.ignored or ISOTOPE.match(word)):
-                if word not in table.names or word in table.ignored:
-                    continue
-            if word in table.names:
+            ignored = length == 1 and word in table.ignored
+            if word in table.names and not ignored:
                 hits.append((start, table.names[word]))
                 for i in span:
                     taken[i] = True
@@ -140,7 +137,6 @@ def resolve(name: str, *, table: MarkerTable | None = None) -> str | None:
     text = METAL.sub("", name)
     text = PAIR.sub(r"\1\2 \1\3", text)
     hits = list(dict.fromkeys(found_in(text, table)))
-    # the viability dye is often written together with what shares its channel
     if len(hits) > 1:
         candidates = ", ".join(hits)
         msg = (

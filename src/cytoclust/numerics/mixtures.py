@@ -1,22 +1,25 @@
-"""Groups of events along one marker: histograms, humps, cut-offs.
-
-A histogram is additive and of fixed size, so that everything here costs the same for 500 events
-and for 10^8, and chunks or files can be counted apart and summed.
-"""
+"""Groups of events along one marker: how negatives and positives look, and the cut between them."""
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from cytoclust.numerics.valleys import (
+    MIN_EVENTS,
+    MIN_SHARE,
+    Histogram,
+    bandwidth,
+    count_values,
+    find_cuts,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from numpy.typing import ArrayLike
 
 __all__ = [
     "Baseline",
@@ -26,17 +29,13 @@ __all__ = [
     "count_values",
     "find_cuts",
     "fit_groups",
+    "log_ratio",
     "split_marker",
 ]
 
-N_BINS = 400
-MIN_GAP = 0.10  # log units below the chord: two equal normals 2.35 standard deviations apart
-MIN_EVENTS = 20
-MIN_SHARE = 2e-4
-MIN_UPPER_SHARE = 5e-3
-FINEST = 0.06  # kernel width, as a part of the usual distance of positives from negatives
-MIN_STEP = 0.25  # least distance of a positive group from a negative one, as a part of the same
-ALL_NEGATIVE, MOSTLY_POSITIVE, ALL_POSITIVE = 0.25, 0.6, 0.75  # places between the usual levels
+UPPER_SHARES = (0.02, 0.005)  # least share of the smaller of high and low, best first
+MIN_STEP = 0.25  # least distance of positives from negatives, as a part of the usual distance
+ALL_NEGATIVE, MOSTLY_POSITIVE, ALL_POSITIVE = 0.25, 0.6, 0.7  # places between the usual levels
 
 
 @dataclass(frozen=True)
@@ -55,35 +54,6 @@ class Baseline:
     def place(self, value: float) -> float:
         """0 where negatives usually are, 1 where positives are; NaN if unknown."""
         return (value - self.negative) / self.scale if self.scale else np.nan
-
-
-@dataclass(frozen=True)
-class Histogram:
-    """Event counts of one marker in bins of equal width."""
-
-    centers: np.ndarray
-    counts: np.ndarray
-
-    @property
-    def n_events(self) -> int:
-        """Number of events counted."""
-        return int(self.counts.sum())
-
-    @property
-    def width(self) -> float:
-        """Width of one bin, in units of the values."""
-        return float(self.centers[1] - self.centers[0])
-
-    def quantile(self, probability: float) -> float:
-        """Value below which this share of the events lies."""
-        total = np.cumsum(self.counts)
-        place = np.searchsorted(total, probability * total[-1])
-        return float(self.centers[min(int(place), len(self.centers) - 1)])
-
-    def part(self, low: float, high: float) -> Histogram:
-        """Bins with centers in [low, high)."""
-        keep = (self.centers >= low) & (self.centers < high)
-        return Histogram(self.centers[keep], self.counts[keep])
 
 
 @dataclass(frozen=True)
@@ -131,121 +101,9 @@ class Split:
         return self.status == "split"
 
 
-def count_values(values: ArrayLike, limits: tuple[float, float] | None = None) -> Histogram:
-    """Count finite values in `N_BINS` bins; limits default to the 0.02 and 99.98 % points."""
-    data = np.asarray(values, dtype=np.float64).ravel()
-    data = data[np.isfinite(data)]
-    if limits is None:
-        if data.size == 0:
-            return Histogram(np.linspace(0, 1, N_BINS), np.zeros(N_BINS))
-        low, high = np.quantile(data, [2e-4, 1 - 2e-4])
-        # a rare positive tail may lie wholly above the last quantile
-        top = np.partition(data, max(data.size - MIN_EVENTS // 2, 0))[
-            max(data.size - MIN_EVENTS // 2, 0)
-        ]
-        high = max(float(high), float(top))
-        margin = 0.02 * (high - low) if high > low else 0.5
-        limits = (float(low - margin), float(high + margin))
-    counts, edges = np.histogram(data, bins=N_BINS, range=limits)
-    return Histogram((edges[:-1] + edges[1:]) / 2, counts.astype(np.float64))
-
-
-def bandwidth(histogram: Histogram, scale: float = 0.0) -> float:
-    """Width of the smoothing kernel: Silverman's rule, kept within sensible parts of the range.
-
-    `scale` is the usual distance of positives from negatives in the panel; what is much finer than
-    that (the spike of zeros in mass cytometry) is no population.
-    """
-    spread = histogram.quantile(0.999) - histogram.quantile(0.001)
-    middle = (histogram.quantile(0.75) - histogram.quantile(0.25)) / 1.34
-    scale = min(middle, spread / 5) if middle > 0 else spread / 5
-    rule = 0.9 * scale * max(histogram.n_events, 1) ** -0.2
-    floor = max(spread / 60, FINEST * scale)
-    return float(np.clip(rule, floor, max(spread / 15, floor))) or histogram.width
-
-
-def smoothed(histogram: Histogram, kernel: float) -> np.ndarray:
-    """Expected events per kernel width, with one event of prior so that empty bins have a log."""
-    sigma = max(kernel / histogram.width, 0.5)
-    dense = gaussian_filter1d(histogram.counts, sigma, mode="constant")
-    return np.asarray(dense * (2 * np.sqrt(np.pi) * sigma) + 1.0)
-
-
-def concave_majorant(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Least concave function that is nowhere below y (upper hull by monotone chain)."""
-    hull: list[int] = []
-    for i in range(len(x)):
-        while len(hull) > 1:
-            a, b = hull[-2], hull[-1]
-            if (y[b] - y[a]) * (x[i] - x[a]) <= (y[i] - y[a]) * (x[b] - x[a]):
-                hull.pop()
-            else:
-                break
-        hull.append(i)
-    return np.asarray(np.interp(x, x[hull], y[hull]))
-
-
-def best_cut(histogram: Histogram, dense: np.ndarray) -> tuple[float, float] | None:
-    """Deepest significant dent of the log density: (cut, gap), or None if it is log-concave."""
-    if histogram.n_events < 2 * MIN_EVENTS or len(histogram.centers) < 5:
-        return None
-    log_density = np.log(dense)
-    gap = concave_majorant(histogram.centers, log_density) - log_density
-    below = np.cumsum(histogram.counts)
-    least = max(MIN_EVENTS, MIN_SHARE * below[-1])
-    allowed = (below >= least) & (below[-1] - below >= least)
-    # what a dent of this size would be by counting noise alone: of the valley and of both shores
-    left = np.maximum.accumulate(dense)
-    right = np.maximum.accumulate(dense[::-1])[::-1]
-    noise = np.sqrt(1 / dense + 1 / np.minimum(left, right))
-    score = np.where(allowed & (gap > MIN_GAP) & (gap > 3 * noise), gap, -1.0)
-    # a plateau of equal depth (an empty valley) is cut in its middle
-    top = float(score.max())
-    if top <= 0:
-        return None
-    flat = np.flatnonzero(score >= top - 1e-9)
-    return float(histogram.centers[flat[len(flat) // 2]]), top
-
-
-def find_cuts(
-    histogram: Histogram, *, max_cuts: int = 3, scale: float = 0.0
-) -> list[tuple[float, float]]:
-    """Cut the marker wherever its log density is not concave; (cut, gap) in rising order.
-
-    A single population of any usual shape has a log-concave density. Two populations of equal
-    spread leave a dent that depends on their distance alone and not on their sizes, so a rare tail
-    is found as well as an even split.
-    """
-    kernel = bandwidth(histogram, scale)
-    dense = smoothed(histogram, kernel)
-    found: list[tuple[float, float]] = []
-    pending = [(-np.inf, np.inf)]
-    while pending and len(found) < max_cuts:
-        low, high = pending.pop(0)
-        keep = (histogram.centers >= low) & (histogram.centers < high)
-        piece = Histogram(histogram.centers[keep], histogram.counts[keep])
-        cut = best_cut(piece, dense[keep]) if keep.sum() > 5 else None
-        if cut is None:
-            continue
-        found.append(cut)
-        left, right = shores(histogram.centers, np.log(dense), cut[0])
-        pending += [(low, left), (right, high)]
-    return sorted(found)
-
-
-def shores(centers: np.ndarray, log_density: np.ndarray, cut: float) -> tuple[float, float]:
-    """Where the log density turns concave on either side of a cut: the ends of its dent."""
-    bend = np.gradient(np.gradient(log_density))
-    place = int(np.searchsorted(centers, cut))
-    left = right = min(place, len(centers) - 1)
-    while left > 0 and bend[left] >= 0:
-        left -= 1
-    while right < len(centers) - 1 and bend[right] >= 0:
-        right += 1
-    return float(centers[left]), float(centers[right])
-
-
-def group_of(histogram: Histogram, low: float, high: float, kernel: float) -> Group:
+def group_of(
+    histogram: Histogram, *, low: float = -np.inf, high: float = np.inf, kernel: float
+) -> Group:
     """Mode, spread and share of the events between two cuts."""
     piece = histogram.part(low, high)
     if piece.n_events == 0:
@@ -269,14 +127,12 @@ def group_of(histogram: Histogram, low: float, high: float, kernel: float) -> Gr
     return Group(mode, sd, piece.n_events / total)
 
 
-def fit_groups(
-    histogram: Histogram, cuts: Sequence[float], *, scale: float = 0.0
-) -> list[Group]:
+def fit_groups(histogram: Histogram, cuts: Sequence[float], *, scale: float = 0.0) -> list[Group]:
     """One normal group per interval between cuts, overlap shared out between neighbours."""
     kernel = bandwidth(histogram, scale)
     bounds = [-np.inf, *cuts, np.inf]
-    intervals = list(zip(bounds[:-1], bounds[1:], strict=True))
-    groups = [group_of(histogram, low, high, kernel) for low, high in intervals]
+    intervals = list(pairwise(bounds))
+    groups = [group_of(histogram, low=low, high=high, kernel=kernel) for low, high in intervals]
     return share_overlap(histogram, groups, intervals, floor=1.5 * kernel)
 
 
@@ -369,8 +225,13 @@ def choose_cut(
     weights = np.array([group.weight for group in groups])
     below = np.cumsum(weights)[:-1]
     smaller = np.minimum(below, weights.sum() - below)
-    # a few outliers are positive events but no upper level of a population
-    eligible = smaller >= (MIN_UPPER_SHARE if upper else MIN_SHARE)
+    eligible = smaller >= MIN_SHARE
+    if upper:
+        # a few outliers may be positive events, but hardly the upper level of a population
+        for share in UPPER_SHARES:
+            if (smaller >= share).any():
+                eligible = smaller >= share
+                break
     step = MIN_STEP * (baseline.scale or means[-1] - means[0])
     if upper:
         step /= 2
@@ -432,12 +293,15 @@ def split_marker(
     )
     if chosen >= 0:
         low, high = merged(groups[: chosen + 1]), merged(groups[chosen + 1 :])
-        judged = levels.place(low.mean) > ALL_POSITIVE or below_positives(high, baseline, negative)
-        if upper or not judged:
+        # the marker's own positives may be brighter here than elsewhere, the panel's are what they are
+        usual = max(positive, high.mean) if np.isfinite(positive) else baseline.positive
+        place = Baseline(levels.negative, usual).place(low.mean)
+        one_sided = place > ALL_POSITIVE or below_positives(high, baseline, negative)
+        if upper or not one_sided:
             return split_of(
                 low, high, cut=places[chosen], gap=cuts[chosen][1], method="valley", cuts=places
             )
-    whole = group_of(histogram, -np.inf, np.inf, bandwidth(histogram, baseline.scale))
+    whole = group_of(histogram, kernel=bandwidth(histogram, baseline.scale))
     if upper:
         reason = "one population only"
         return Split("undetermined", whole, whole, reason=reason, method="unimodal")
@@ -481,7 +345,7 @@ def judge_whole(
 
 
 def excess_over(histogram: Histogram, negative: Group) -> Group | None:
-    """Normal group of the events that a known negative population leaves unexplained."""
+    """Describe the events that a known negative population leaves unexplained."""
     x, counts = histogram.centers, histogram.counts
     total = counts.sum()
     shape = np.exp(-0.5 * ((x - negative.mean) / negative.sd) ** 2)

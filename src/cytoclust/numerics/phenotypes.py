@@ -110,7 +110,7 @@ def state_posteriors(log_ratios: np.ndarray, states: States) -> np.ndarray:
 
 
 def covariances(
-    values: np.ndarray, shares: np.ndarray, prior: np.ndarray, strength: float
+    values: np.ndarray, shares: np.ndarray, *, prior: np.ndarray, strength: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Weighted means and covariances of every component, shrunk towards the prior variances."""
     n_components, n_markers = shares.shape[1], values.shape[1]
@@ -157,13 +157,13 @@ def fit_components(
     """
     data = np.asarray(values, dtype=np.float64)
     within = np.zeros(data.shape[1])
-    sizes, means, _ = covariances(data, shares, np.ones(data.shape[1]), 1.0)
+    sizes, means, _ = covariances(data, shares, prior=np.ones(data.shape[1]), strength=1.0)
     for k in range(shares.shape[1]):
         within += shares[:, k] @ (data - means[k]) ** 2
     prior = within / max(float(sizes.sum()), 1.0) + 1e-6 * (data.var(axis=0) + 1e-9)
     strength = 2.0 + data.shape[1]
     for step in range(n_iter + 1):
-        model = components_from(*covariances(data, shares, prior, strength))
+        model = components_from(*covariances(data, shares, prior=prior, strength=strength))
         if step < n_iter:
             logs = log_densities(data, model)
             if guard is not None:
@@ -184,8 +184,8 @@ def log_densities(values: np.ndarray, model: Components) -> np.ndarray:
 
 
 @numba.njit(cache=True)
-def score_event(x, means, whitening, offsets, owners, logs):  # type: ignore[no-untyped-def]
-    """Log densities of one event; returns the squared distance to the nearest component."""
+def score_event(x, means, whitening, offsets, owners, logs):  # type: ignore[no-untyped-def]  # noqa: PLR0917
+    """Fill in the log densities of one event; return the squared distance to the nearest component."""
     n_components, n_markers = means.shape
     nearest = np.inf
     for k in range(n_components):

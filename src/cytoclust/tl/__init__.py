@@ -2,6 +2,7 @@
 
 from cytoclust.tl.abundance import differential_abundance
 from cytoclust.tl.clustering import leiden, leiden_sketched
+from cytoclust.tl.concordance import Concordance, compare_gates
 from cytoclust.tl.design import Design, design
 from cytoclust.tl.embedding import umap, umap_sketched
 from cytoclust.tl.phenotyping import annotate_phenotypes, call_markers
@@ -10,10 +11,12 @@ from cytoclust.tl.subclustering import subcluster
 from cytoclust.tl.trajectory import classify_trajectories
 
 __all__ = [
+    "Concordance",
     "Design",
     "annotate_phenotypes",
     "call_markers",
     "classify_trajectories",
+    "compare_gates",
     "design",
     "differential_abundance",
     "differential_state",

@@ -97,7 +97,7 @@ class Definitions:
     axes: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
 
     def children(self, parent: str) -> list[Population]:
-        """Populations directly below `parent` ("" for the root), highest precedence first."""
+        """List populations directly below `parent` ("" for the root), highest precedence first."""
         found = [p for p in self.populations.values() if p.parent == parent]
         return sorted(found, key=lambda p: -p.precedence)
 
@@ -195,7 +195,9 @@ def parse(source: Source) -> dict[str, Any]:
     return content
 
 
-def read_conditions(source: Source, population: str, key: str, table: Any) -> tuple[Condition, ...]:
+def read_conditions(
+    source: Source, population: str, *, key: str, table: Any
+) -> tuple[Condition, ...]:
     """Conditions of an inline table ``{ CD3 = "+", CD19 = "-?" }``."""
     if not isinstance(table, dict):
         raise source.error(
@@ -214,14 +216,14 @@ def read_conditions(source: Source, population: str, key: str, table: Any) -> tu
     return tuple(found)
 
 
-def read_rule(source: Source, population: str, key: str, table: dict[str, Any]) -> Rule:
+def read_rule(source: Source, population: str, *, key: str, table: dict[str, Any]) -> Rule:
     """Rule from a population or from one of its fallbacks."""
     groups = table.get("any", [])
     if not isinstance(groups, list):
         raise source.error(population, "any", f"must be a list of tables; got {groups!r}.")
     rule = Rule(
-        read_conditions(source, population, "needed", table.get("needed", {})),
-        tuple(read_conditions(source, population, "any", group) for group in groups),
+        read_conditions(source, population, key="needed", table=table.get("needed", {})),
+        tuple(read_conditions(source, population, key="any", table=group) for group in groups),
         str(table.get("note", "")),
     )
     if not rule.conditions():
@@ -251,19 +253,19 @@ def read_population(source: Source, table: dict[str, Any]) -> Population:
     if not isinstance(table.get("precedence", 0), int):
         problem = f"must be a whole number; got {table['precedence']!r}."
         raise source.error(name, "precedence", problem)
-    rules = [read_rule(source, name, "needed", table)]
+    rules = [read_rule(source, name, key="needed", table=table)]
     for fallback in table.get("fallback", []):
         if not isinstance(fallback, dict) or set(fallback) - FALLBACK_KEYS:
             problem = (
                 f"must be tables with keys {listing(sorted(FALLBACK_KEYS))}; got {fallback!r}."
             )
             raise source.error(name, "fallback", problem)
-        rules.append(read_rule(source, name, "fallback", fallback))
+        rules.append(read_rule(source, name, key="fallback", table=fallback))
     return Population(
         name=name,
         parent=table.get("parent", ""),
         rules=tuple(rules),
-        optional=read_conditions(source, name, "optional", table.get("optional", {})),
+        optional=read_conditions(source, name, key="optional", table=table.get("optional", {})),
         cell_ontology=ontology,
         synonyms=tuple(str(word) for word in table.get("synonyms", [])),
         source=table.get("source", ""),
@@ -350,13 +352,13 @@ def load_definitions(definitions: str | Path | Iterable[str | Path]) -> Definiti
     sources: dict[str, Source] = {}
     done: set[str] = set()
     for name in wanted:
-        add_file(name, found, sources, done)
+        add_file(name, found, sources=sources, done=done)
     check_hierarchy(sources, found)
     return found
 
 
 def add_file(
-    name: str | Path, found: Definitions, sources: dict[str, Source], done: set[str]
+    name: str | Path, found: Definitions, *, sources: dict[str, Source], done: set[str]
 ) -> None:
     """Read one file and, before it, the files that it includes."""
     if str(name) in done:
@@ -365,7 +367,7 @@ def add_file(
     source = read_source(name)
     content = parse(source)
     for other in content.get("include", []):
-        add_file(other, found, sources, done)
+        add_file(other, found, sources=sources, done=done)
     own: set[str] = set()
     for table in content.get("population", []):
         population = read_population(source, table)

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from cytoclust.numerics.mixtures import Split
-    from cytoclust.tl.definitions import Definitions
-    from cytoclust.tl.phenotype_nodes import Key, Node
+    from cytoclust.tl.definitions import Definitions, Rule
     from cytoclust.tl.phenotype_panel import Panel
+    from cytoclust.tl.phenotype_scores import Key, Node
 
 MAX_ROWS = 2_000
 
@@ -75,10 +75,10 @@ def rule_table(
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def rule_text(rule: object) -> str:
+def rule_text(rule: Rule) -> str:
     """Write a rule in one line."""
-    needed = " ".join(str(c) + ("?" if c.if_measured else "") for c in rule.needed)  # type: ignore[attr-defined]
-    groups = " or ".join("(" + " ".join(str(c) for c in group) + ")" for group in rule.any_of)  # type: ignore[attr-defined]
+    needed = " ".join(str(c) + ("?" if c.if_measured else "") for c in rule.needed)
+    groups = " or ".join("(" + " ".join(str(c) for c in group) + ")" for group in rule.any_of)
     return " ".join(text for text in (needed, groups) if text)
 
 
@@ -173,9 +173,13 @@ def cluster_table(
     for number, cluster in enumerate(order):
         if str(cluster) not in crossed.index:
             continue
-        counts = crossed.loc[str(cluster)]
+        counts = crossed.loc[str(cluster)].to_numpy()
         total = int(counts.sum())
-        shares = {str(k): float(v) / total for k, v in counts.items() if v > 0}
+        shares = {
+            str(name): float(count) / total
+            for name, count in zip(crossed.columns, counts, strict=True)
+            if count > 0
+        }
         name, score, runner_up = descend(definitions, shares)
         events = np.flatnonzero(codes == number)
         events = events[:: max(1, len(events) // MAX_ROWS)]

@@ -58,11 +58,6 @@ class Panel:
         }
         return replace(self, axes=whole)
 
-    @property
-    def stains(self) -> list[str]:
-        """Markers other than scatter."""
-        return [marker for marker in self.columns if marker not in SCATTER]
-
     def take(self, marker: str, rows: np.ndarray) -> np.ndarray:
         """Values of a marker; scatter on a logarithm-like scale."""
         if marker in self.axes:
@@ -120,7 +115,7 @@ def read_panel(adata: AnnData, *, synonyms: Mapping[str, str] | None = None) -> 
 def scatter_scales(
     adata: AnnData, values: np.ndarray, columns: Mapping[str, int]
 ) -> dict[str, float]:
-    """A twentieth of the median of each scatter marker that is on a linear scale."""
+    """Take a twentieth of the median of each scatter marker that is on a linear scale."""
     scales = {}
     for marker in SCATTER:
         if marker not in columns:

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from cytoclust import checks, schema
 from cytoclust.checks import listing
 from cytoclust.errors import ArgumentError
-from cytoclust.numerics.mixtures import Group, count_values, split_marker
+from cytoclust.numerics.mixtures import count_values, split_marker
 from cytoclust.numerics.threads import thread_limit
 from cytoclust.tl import phenotype_evidence as evidence
-from cytoclust.tl.definitions import Definitions, load_definitions
-from cytoclust.tl.phenotype_nodes import Node, assign_node, fit_node, move_cut, thinned
+from cytoclust.tl.definitions import load_definitions
+from cytoclust.tl.phenotype_nodes import move_cut, thinned
 from cytoclust.tl.phenotype_panel import SCATTER, Panel, read_panel, usual_levels
+from cytoclust.tl.phenotype_walk import MIN_PARENT, Walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
     from cytoclust.numerics.mixtures import Baseline, Split
 
 __all__ = ["annotate_phenotypes", "call_markers"]
-
-MIN_PARENT = 50  # events below which a population is not divided further
-MIN_REFERENCE = 50
-FAR = 1e-4
 
 
 def call_markers(
@@ -245,7 +241,9 @@ def annotate_phenotypes(
     given = {**recorded_cutoffs(adata), **(cutoffs or {})}
     check_cutoffs(given, panel)
     with thread_limit(n_jobs):
-        walk = Walk(loaded, panel, usable_rows(adata), given, min_probability)
+        walk = Walk(
+            loaded, panel, rows=usable_rows(adata), given=given, min_probability=min_probability
+        )
         walk.run()
     write_slots(adata, walk, cluster_key)
     return adata if copy else None
@@ -261,92 +259,14 @@ def recorded_cutoffs(adata: AnnData) -> dict[str, float]:
     return {str(m): float(c) for m, c in zip(table["marker"], table["cut_positive"], strict=True)}
 
 
-class Walk:
-    """Names given from the root of the hierarchy to its leaves."""
-
-    def __init__(  # noqa: PLR0917
-        self,
-        definitions: Definitions,
-        panel: Panel,
-        rows: np.ndarray,
-        given: Mapping[str, float],
-        min_probability: float,
-    ) -> None:
-        self.definitions = definitions
-        self.panel = panel
-        self.given = given
-        self.min_probability = min_probability
-        self.baseline, self.splits = usual_levels(panel, rows)
-        self.names = [schema.UNASSIGNED, *definitions.populations]
-        self.codes = np.zeros(len(panel.values), dtype=np.int16)
-        self.far = np.zeros(len(panel.values), dtype=bool)
-        self.members: dict[str, np.ndarray] = {"": rows}
-        self.nodes: dict[str, Node] = {}
-
-    def run(self) -> None:
-        """Divide every population that has children and enough events."""
-        queue = [""]
-        while queue:
-            parent = queue.pop(0)
-            index = self.members[parent]
-            children = self.definitions.children(parent)
-            if not children or len(index) < (MIN_PARENT if parent else 1):
-                continue
-            node = fit_node(
-                parent,
-                self.definitions,
-                take=self.panel.take,
-                index=index,
-                features=self.panel.features,
-                references=lambda marker, parent=parent: self.reference(marker, parent),
-                baseline=self.baseline,
-                given=self.given,
-            )
-            self.nodes[parent] = node
-            self.divide(node, index)
-            queue += [child.name for child in children if child.name in self.members]
-
-    def divide(self, node: Node, index: np.ndarray) -> None:
-        """Give the children's names to the parent's events."""
-        found = assign_node(node, self.panel.take, index)
-        child = found[:, 0].astype(np.int64)
-        limit = stats.chi2.ppf(1 - FAR, max(len(node.features), 1))
-        far = found[:, 3] > limit
-        # improbable, or far from every population and against its rule: stays with the parent
-        child[(found[:, 1] < self.min_probability) | (far & (found[:, 4] < -2))] = -1
-        self.far[index] |= far
-        for c, name in enumerate(node.children):
-            mine = index[child == c]
-            if len(mine):
-                self.members[name] = mine
-                self.codes[mine] = self.names.index(name)
-
-    def reference(self, marker: str, parent: str) -> tuple[Group | None, float]:
-        """Level and spread of events known to be negative for a marker; usual positive level."""
-        split = self.splits.get(marker)
-        usual = split is not None and split.informative and bool(parent)
-        positive = split.high.mean if split is not None and usual else np.nan
-        lineage = set(self.definitions.path(parent)) if parent else set()
-        for name in self.definitions.negative.get(marker, ()):
-            rows = self.members.get(name)
-            if rows is None or len(rows) < MIN_REFERENCE or name in lineage or not parent:
-                continue
-            low, middle, high = np.quantile(
-                self.panel.take(marker, thinned(rows, 50_000)), [0.25, 0.5, 0.75]
-            )
-            spread = max(float(high - low) / 1.349, 0.09 * self.baseline.scale, 1e-6)
-            return Group(float(middle), spread, 1.0), positive
-        return (split.low if split is not None and usual else None), positive
-
-
 def write_slots(adata: AnnData, walk: Walk, cluster_key: str | None) -> None:
     """Write names, flags and tables."""
     counts = np.bincount(walk.codes, minlength=len(walk.names))
     present = [i for i in range(len(walk.names)) if counts[i] or i == 0]
-    position = np.zeros(len(walk.names), dtype=np.int16)
+    position = np.zeros(len(walk.names), dtype=np.int64)
     position[present] = np.arange(len(present))
     phenotypes = pd.Categorical.from_codes(
-        position[walk.codes], categories=[walk.names[i] for i in present]
+        position[walk.codes], categories=pd.Index([walk.names[i] for i in present])
     )
     adata.obs[schema.PHENOTYPE] = phenotypes
     adata.obs[schema.PHENOTYPE_FAR] = walk.far
