@@ -29,6 +29,8 @@ MAD_TO_SD: Final = 1.4826
 LARGEST_PILE: Final = 0.1  # more events than this at a limit are a population, not an accident
 FEWEST_OF_PILE: Final = 100
 FEWEST_TIES: Final = 5
+NEAREST_EVENTS: Final = 1000
+NEAREST_VALUES: Final = 10
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,8 @@ def pile_at_end(values: NDArray[np.float32], *, lower: bool = False) -> Limit:
     Returns
     -------
     Limit
-        The extreme value if at least five events share it and they are ten times as many as the
-        values next to it would let expect.
+        The extreme value if at least five events share it, and five times as many as share one of
+        the ten values next to it.
     """
     x = values[np.isfinite(values)]
     if x.size < 2 or x.min() == x.max():
@@ -102,10 +104,12 @@ def pile_at_end(values: NDArray[np.float32], *, lower: bool = False) -> Limit:
     ties = int(np.sum(x == extreme))
     if ties < max(FEWEST_TIES, 0.0002 * x.size):
         return Limit(np.nan, "no pile-up")
-    window = 0.02 * float(extreme - np.quantile(x, 0.01))
-    near = x[(x >= extreme - window) & (x < extreme)]
-    levels = max(np.unique(near).size, 1)
-    if ties < 10 * max(near.size / levels, 0.5) and near.size:
+    below = x[x < extreme]
+    nearest = min(NEAREST_EVENTS, below.size)
+    counts = np.unique(np.partition(below, -nearest)[-nearest:], return_counts=True)[1]
+    # the lowest of these values may be cut through by the choice of the nearest events
+    usual = float(np.mean(counts[1:][-NEAREST_VALUES:])) if counts.size > 1 else float(below.size)
+    if ties < FEWEST_TIES * usual:
         return Limit(np.nan, "no pile-up")
     return Limit(float(-extreme if lower else extreme), "pile-up of events")
 
