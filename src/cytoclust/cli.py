@@ -8,7 +8,7 @@ import sys
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -60,9 +60,9 @@ def plain_errors(*, debug: bool, quiet: bool = False) -> Iterator[None]:
     """Show what went wrong in one paragraph, and leave with exit code 1 (130 when interrupted)."""
     show = warnings.showwarning
 
-    def show_plainly(message: Warning | str, category: type[Warning], *rest: object) -> None:
+    def show_plainly(message: Warning | str, category: type[Warning], *rest: Any) -> None:
         if not issubclass(category, CytoclustWarning):
-            show(message, category, *rest)  # type: ignore[arg-type]
+            show(message, category, *rest)
         elif not quiet:
             errors.print("Warning:", str(message), style="yellow", markup=False, highlight=False)
 
@@ -199,19 +199,17 @@ def show_score(found: Score) -> None:
         "verdict",
     ):
         table.add_column(column)
-    for row in effects.itertuples():
-        interval = f"{row.log2_fold_change:+.2f} ({row.ci_low:+.2f} to {row.ci_high:+.2f})"
-        verdict = (
-            "found" if row.found else ("missed" if row.power >= 0.9 else "missed (power < 90 %)")
-        )
+    for row in effects.to_dict("records"):
+        interval = f"{row['log2_fold_change']:+.2f} ({row['ci_low']:+.2f} to {row['ci_high']:+.2f})"
+        missed = "missed" if row["power"] >= 0.9 else "missed (power < 90 %)"
         table.add_row(
-            row.population,
-            row.compartment,
-            row.contrast,
-            f"{row.planted:+.2f}",
+            str(row["population"]),
+            str(row["compartment"]),
+            str(row["contrast"]),
+            f"{row['planted']:+.2f}",
             interval,
-            f"{row.fdr:.2g}",
-            verdict,
+            f"{row['fdr']:.2g}",
+            "found" if row["found"] else missed,
         )
     if len(effects):
         console.print(table)
@@ -225,8 +223,8 @@ def show_score(found: Score) -> None:
     console.print(
         f"Populations with F1 of 0.8 or more, by name: {good} of {len(found.populations)}"
     )
-    for name, row in found.lineages.iterrows():
-        console.print(f"  lineage {name}: F1 {row['f1']:.3f}")
+    for name, f1 in found.lineages["f1"].items():
+        console.print(f"  lineage {name}: F1 {f1:.3f}")
     console.print(
         f"Good cells excluded by quality control: {100 * found.good_cells_excluded:.1f} %"
     )

@@ -108,16 +108,22 @@ def written(path: Path) -> Iterator[Path]:
     """Give a path beside `path` to write to; rename it on success, remove it on failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.stem}.part{path.suffix}")
+    remove(beside)  # what an interrupted run may have left
     try:
         yield beside
         if path.is_dir():
             shutil.rmtree(path)
         beside.replace(path)
     finally:
-        if beside.is_dir():
-            shutil.rmtree(beside)
-        elif beside.exists():
-            beside.unlink()
+        remove(beside)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_tables(tables: dict[str, pd.DataFrame], folder: Path) -> None:

@@ -1,0 +1,268 @@
+"""The whole way from files to tested answers; the only place where the order of steps is written."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from cytoclust import checks, get, io, outputs, pp, report, schema, tl
+from cytoclust.errors import CytoclustWarning
+from cytoclust.tl.definitions import load_definitions
+
+if TYPE_CHECKING:
+    import os
+    from pathlib import Path
+
+    from anndata import AnnData
+
+__all__ = ["run"]
+
+EXACT_EVENTS = 50_000  # up to here the graph holds every event; above, prototypes stand for them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Which columns of the sample sheet are compared, and against what."""
+
+    treatment_key: str | None
+    baseline: str | None
+    compartment_key: str | None
+    donor_key: str | None
+    covariates: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return self.treatment_key is not None or self.compartment_key is not None
+
+
+def run(  # noqa: PLR0913, one place where a user says everything
+    samples: str | os.PathLike[str] | pd.DataFrame,
+    panel: str | os.PathLike[str] | pd.DataFrame | None = None,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    treatment_key: str | None = None,
+    baseline: str | None = None,
+    compartment_key: str | None = None,
+    donor_key: str | None = None,
+    covariates: tuple[str, ...] = (),
+    definitions: tuple[str, ...] = ("human_leukocyte",),
+    resolution: float = 1.0,
+    embedding: bool = True,
+    rng: int = 0,
+    n_jobs: int | None = None,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> AnnData:
+    """Analyse a study from its files to tested changes of abundance and marker state.
+
+    Parameters
+    ----------
+    samples
+        Sample sheet (CSV path or table): columns ``file``, ``sample`` and the design.
+    panel
+        Panel (CSV path or table): columns ``channel``, ``marker``, ``marker_class``; None takes the
+        markers from the files.
+    out
+        Folder for report, tables, figures, FCS files and AnnData; None writes nothing.
+    treatment_key, compartment_key, donor_key
+        Columns of the sheet; each may be None. Without treatment and compartment nothing is tested.
+    baseline
+        Treatment level to compare with; the first level by default.
+    covariates
+        Further columns to adjust for.
+    definitions
+        Phenotype definition sets, by name or as TOML files.
+    resolution
+        Resolution of the Leiden clustering; more gives more clusters.
+    embedding
+        Whether to compute UMAP coordinates.
+    rng
+        One seed for every random step.
+    n_jobs
+        Threads; None takes all processors. The result does not depend on it.
+    overwrite
+        Replace the results of an earlier run in `out`.
+    progress
+        Show progress bars on standard error.
+
+    Returns
+    -------
+    AnnData
+        Every event that passed quality control, with all slots of `cytoclust.schema` and the result
+        tables in ``uns["cytoclust"]``: ``differential_abundance``, ``abundance_levels``,
+        ``differential_state``, ``trajectories`` (each with ``table``) and ``run``.
+
+    Raises
+    ------
+    StudyError, DesignError, ArgumentError, DefinitionError, FcsFormatError
+        Input that cannot be analysed; sheet, design, definitions and output folder are checked
+        before any event is read.
+
+    Notes
+    -----
+    Up to 50,000 events the graph holds every event; above that, events are clustered and embedded
+    through prototypes, and every event gets its label and coordinates
+    (``uns["cytoclust"]["run"]["params"]["clustering"]`` says which was taken).
+
+    Examples
+    --------
+    >>> import cytoclust as cc, tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> _ = cc.simulate.study(folder, n_patients=3, events_per_sample=(200, 300), rng=0)
+    >>> adata = cc.pipeline.run(
+    ...     f"{folder}/samples.csv",
+    ...     f"{folder}/panel.csv",
+    ...     treatment_key="visit",
+    ...     compartment_key="compartment",
+    ...     donor_key="patient",
+    ...     embedding=False,
+    ... )  # doctest: +SKIP
+    """
+    comparison = Comparison(
+        treatment_key=treatment_key,
+        baseline=baseline,
+        compartment_key=compartment_key,
+        donor_key=donor_key,
+        covariates=tuple(covariates),
+    )
+    folder = None if out is None else outputs.prepare_folder(out, overwrite=overwrite)
+    checks.check_positive("resolution", resolution)
+    load_definitions(definitions)
+    if comparison:
+        tl.design(io.read_samples(samples), **asdict(comparison))
+    clock = outputs.Clock()
+    seeds = dict(
+        zip(("cluster", "embed", "markers"), np.random.default_rng(rng).spawn(3), strict=True)
+    )
+
+    with clock.step("read"):
+        adata = io.read_study(samples, panel, n_jobs=n_jobs, progress=progress)
+    with clock.step("prepare"):
+        prepare(adata, n_jobs=n_jobs)
+    with clock.step("cluster"):
+        clustering = cluster(adata, resolution=resolution, rng=seeds["cluster"], n_jobs=n_jobs)
+    if embedding:
+        with clock.step("embed"):
+            embed(adata, clustering, rng=seeds["embed"], n_jobs=n_jobs)
+    with clock.step("name"):
+        tl.call_markers(adata, compartment_key=compartment_key)
+        tl.annotate_phenotypes(adata, definitions, n_jobs=n_jobs)
+    params = {
+        **asdict(comparison),
+        "covariates": list(comparison.covariates),
+        "definitions": [str(name) for name in definitions],
+        "resolution": resolution,
+        "clustering": clustering,
+        "seed": rng,
+    }
+    checks.record(adata, schema.RUN, params, versions=outputs.versions())
+    if comparison:
+        with clock.step("test"):
+            compare(adata, comparison)
+    if folder is not None:
+        keep(adata, folder, clock)
+    return adata
+
+
+def prepare(adata: AnnData, *, n_jobs: int | None) -> None:
+    """Flag, exclude what is flagged, compensate and transform."""
+    for flag in (
+        pp.flag_invalid,
+        pp.flag_margins,
+        pp.flag_time_drift,
+        pp.flag_doublets,
+        pp.flag_debris,
+        pp.flag_dead,
+    ):
+        flag(adata)
+    pp.filter_events(adata)
+    pp.compensate(adata)
+    pp.arcsinh(adata, n_jobs=n_jobs)
+
+
+def cluster(
+    adata: AnnData, *, resolution: float, rng: np.random.Generator, n_jobs: int | None
+) -> str:
+    """Cluster every event, on the exact graph or through prototypes; return which."""
+    if adata.n_obs <= EXACT_EVENTS:
+        first, second = rng.spawn(2)
+        pp.neighbors(adata, rng=first, n_jobs=n_jobs)
+        tl.leiden(adata, resolution, rng=second, n_jobs=n_jobs)
+        return "exact"
+    tl.leiden_sketched(adata, resolution, rng=rng, n_jobs=n_jobs)
+    return "sketched"
+
+
+def embed(adata: AnnData, clustering: str, *, rng: np.random.Generator, n_jobs: int | None) -> None:
+    """Give every event its UMAP coordinates, along the way that clustering took."""
+    verb = tl.umap if clustering == "exact" else tl.umap_sketched
+    verb(adata, rng=rng, n_jobs=n_jobs)
+
+
+def compare(adata: AnnData, comparison: Comparison) -> None:
+    """Test abundance and marker state, call trajectories, and keep the tables in ``uns``."""
+    design = asdict(comparison)
+    abundance = tl.differential_abundance(adata, **design)
+    results = {
+        "differential_abundance": abundance,
+        "abundance_levels": abundance_levels(adata, design),
+    }
+    if (adata.var[schema.MARKER_CLASS] == "state").any():
+        results["differential_state"] = tl.differential_state(adata, **design)
+    if comparison.donor_key is not None and comparison.treatment_key is not None:
+        results["trajectories"] = tl.classify_trajectories(
+            abundance
+        )  # a course needs donors who are followed
+    params = {key: value for key, value in design.items() if value}
+    params["covariates"] = list(comparison.covariates)
+    for step, table in results.items():
+        checks.record(adata, step, params, table=table)
+
+
+def abundance_levels(adata: AnnData, design: dict[str, Any]) -> pd.DataFrame:
+    """Test clusters, inner nodes of the hierarchy and other denominators; warned of already."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CytoclustWarning)
+        named = tl.differential_abundance(
+            adata, **design, levels=("leaf", "parent"), denominator=("log_ratio", "total", "parent")
+        )
+        clusters = tl.differential_abundance(
+            adata, **design, levels="cluster", denominator=("log_ratio", "total")
+        )
+    return pd.concat([named, clusters], ignore_index=True)
+
+
+def keep(adata: AnnData, folder: Path, clock: outputs.Clock) -> None:
+    """Write tables, figures, FCS files, report, AnnData and run facts."""
+    with clock.step("tables"):
+        outputs.write_tables(result_tables(adata), folder / "tables")
+    with clock.step("figures"), outputs.written(folder / "figures") as beside:
+        report.write_figures(adata, beside)
+    with clock.step("fcs"), outputs.written(folder / "fcs") as beside:
+        io.write_fcs(adata, beside)
+    adata.uns[schema.UNS][schema.RUN]["seconds"] = clock.table()
+    with clock.step("report"), outputs.written(folder / "report.html") as beside:
+        report.write(adata, beside)
+    with clock.step("h5ad"):
+        outputs.write_h5ad(adata, folder / "study.h5ad")
+    outputs.write_run_facts(adata, clock, folder / "run.json")
+
+
+def result_tables(adata: AnnData) -> dict[str, pd.DataFrame]:
+    """Collect the tables that a run leaves, by file name."""
+    steps = adata.uns[schema.UNS]
+    tables = {
+        "counts": get.counts(adata).rename_axis("population"),
+        "phenotypes": steps[schema.ANNOTATE_PHENOTYPES]["clusters"].rename_axis("cluster"),
+        "qc": steps[schema.FILTER_EVENTS]["counts"].rename_axis(schema.SAMPLE),
+    }
+    names = {
+        "differential_abundance": "abundance",
+        "abundance_levels": "abundance_levels",
+        "differential_state": "state",
+        "trajectories": "trajectories",
+    }
+    return tables | {file: steps[step]["table"] for step, file in names.items() if step in steps}
