@@ -8,7 +8,7 @@ import sys
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 from rich.console import Console
@@ -60,9 +60,16 @@ def plain_errors(*, debug: bool, quiet: bool = False) -> Iterator[None]:
     """Show what went wrong in one paragraph, and leave with exit code 1 (130 when interrupted)."""
     show = warnings.showwarning
 
-    def show_plainly(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+    def show_plainly(  # noqa: PLR0917, the signature of warnings.showwarning
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         if not issubclass(category, CytoclustWarning):
-            show(message, category, *rest)
+            show(message, category, filename, lineno, file, line)
         elif not quiet:
             errors.print("Warning:", str(message), style="yellow", markup=False, highlight=False)
 
