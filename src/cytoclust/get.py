@@ -210,20 +210,20 @@ def ancestors(name: str, parent_of: dict[str, str]) -> list[str]:
     return line
 
 
-def with_parents(table: pd.DataFrame, tree: pd.DataFrame) -> pd.DataFrame:
+def with_parents(data: pd.DataFrame, tree: pd.DataFrame) -> pd.DataFrame:
     """Add the inner nodes of a hierarchy to a counts table.
 
     Parameters
     ----------
-    table
-        Populations x samples.
+    data
+        Counts, populations x samples.
     tree
         Index = population, column ``parent`` ("" or missing at a root).
 
     Returns
     -------
     DataFrame
-        The rows of `table`, those with something below them replaced by the sum of their own and
+        The rows of `data`, those with something below them replaced by the sum of their own and
         all below, and the parents that were not there.
 
     Examples
@@ -238,12 +238,12 @@ def with_parents(table: pd.DataFrame, tree: pd.DataFrame) -> pd.DataFrame:
     """
     parent_of = _parents_of(tree)
     sums: dict[str, NDArray[np.int64]] = {}
-    for name, row in zip(table.index.astype(str), table.to_numpy(), strict=True):
+    for name, row in zip(data.index.astype(str), data.to_numpy(), strict=True):
         for node in (name, *ancestors(name, parent_of)):
             sums[node] = sums[node] + row if node in sums else row.copy()
-    order = [*table.index.astype(str), *(node for node in sums if node not in set(table.index))]
-    values = np.array([sums[name] for name in order]).reshape(len(order), table.shape[1])
-    return pd.DataFrame(values, index=pd.Index(order, name=table.index.name), columns=table.columns)
+    order = [*data.index.astype(str), *(node for node in sums if node not in set(data.index))]
+    values = np.array([sums[name] for name in order]).reshape(len(order), data.shape[1])
+    return pd.DataFrame(values, index=pd.Index(order, name=data.index.name), columns=data.columns)
 
 
 def proportions(

@@ -121,6 +121,21 @@ def test_compartments_and_their_difference() -> None:
     assert (calls["compartment_fdr"] < 0.001).all()
 
 
+def test_levels_and_compartments_that_hold_a_minus() -> None:
+    visits = ("cycle - 1", "cycle - 2")
+    table = pd.concat(
+        [
+            rows("a", (1.5, 1.5), visits=visits, place="blood - left"),
+            rows("a", (0.0, 0.0), visits=visits, place="marrow"),
+            rows("a", (-1.5, -1.5), visits=visits, place="marrow - blood - left", std_error=0.2),
+        ]
+    )
+    calls = tl.classify_trajectories(table).set_index("compartment")
+    assert calls["call"].to_dict() == {"blood - left": "persistent", "marrow": "stable"}
+    assert set(calls["peak"]) <= set(visits)
+    assert (calls["compartment_fdr"] < 0.001).all()
+
+
 def test_named_levels_and_refusals() -> None:
     table = rows("a", (1.5, 1.5, 1.5))
     with pytest.raises(ArgumentError, match="'d15 - d7' is needed"):

@@ -101,14 +101,15 @@ def likely_typos(key: str, column: pd.Series, *, spelling: bool = True) -> list[
     """
     tally = as_text(column)[lambda text: text != ""].value_counts()
     levels = [str(level) for level in tally.index]
+    plain = {level: _plain(level) for level in levels}
     notes = []
     for i, common in enumerate(levels):
         for rare in levels[i + 1 :]:
-            same = _plain(common) == _plain(rare)
+            same = plain[common] == plain[rare]
             near = (
                 spelling
                 and tally[rare] == 1 < tally[common]
-                and _numbers(common) == _numbers(rare)
+                and plain[common][1] == plain[rare][1]
                 and difflib.SequenceMatcher(None, common, rare).ratio() >= 0.8
             )
             if same or near:

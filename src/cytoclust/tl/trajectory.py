@@ -146,7 +146,9 @@ def classify_trajectories(
         for part in (families or [table[~between]])
     ]
     calls = pd.concat(frames, ignore_index=True)
-    calls = calls.merge(_compartment_fdr(table[between], times, keys), how="left", on=keys)
+    places = list(dict.fromkeys(table.loc[~between, "compartment"].astype(str)))
+    differences = _compartment_fdr(table[between], times, keys, places=places)
+    calls = calls.merge(differences, how="left", on=keys)
     return calls[[*keys, *(c for c in COLUMNS if c != "reason"), "compartment_fdr", "reason"]]
 
 
@@ -176,13 +178,12 @@ def _between(compartments: pd.Series) -> pd.Series:
 def _times(table: pd.DataFrame, *, early: str | None, late: str | None) -> Times:
     """Read baseline and on-treatment levels off the contrasts, in their order."""
     names = list(dict.fromkeys(table["contrast"].astype(str)))
-    pairs = [_halves(name) for name in names]
-    pairs = [pair for pair in pairs if pair[1]]
-    if not pairs:
+    baseline = _baseline(names)
+    if not baseline:
         msg = f"contrasts must read 'later - earlier'; got {listing(names)}. Use the default contrasts."
         raise ArgumentError(msg)
-    baseline = pairs[0][1]
-    on = tuple(later for later, earlier in pairs if earlier == baseline)
+    end = f"{MINUS}{baseline}"
+    on = tuple(name.removesuffix(end) for name in names if name.endswith(end))
     for role, level in (("early", early), ("late", late)):
         if level is not None and level not in on:
             msg = (
@@ -203,10 +204,14 @@ def _times(table: pd.DataFrame, *, early: str | None, late: str | None) -> Times
     return times
 
 
-def _halves(name: str) -> tuple[str, str]:
-    """Split "later - earlier" at its first minus."""
-    later, _, earlier = name.partition(MINUS)
-    return later.strip(), earlier.strip()
+def _baseline(names: list[str]) -> str:
+    """Find the level that the first contrast and most others end with; "" if there is none.
+
+    Levels may hold the minus themselves, so the longest of equally common ends is taken.
+    """
+    parts = names[0].split(MINUS) if names else []
+    ends = [MINUS.join(parts[cut:]) for cut in range(1, len(parts))]
+    return max(ends, key=lambda end: sum(n.endswith(MINUS + end) for n in names), default="")
 
 
 def _call_family(
@@ -241,7 +246,9 @@ def _call(
     row: dict[str, object] = {
         "early_change": change[times.shape[0]],
         "late_change": change[times.shape[1]],
-        "peak": _halves(str(strength.idxmax()))[0] if strength.notna().any() else "",
+        "peak": str(strength.idxmax()).removesuffix(f"{MINUS}{times.baseline}")
+        if strength.notna().any()
+        else "",
         "call_p": np.nan,
     }
     lacking = [
@@ -317,11 +324,14 @@ def _equivalence(lines: pd.DataFrame, name: str, margin: float) -> float:
     return float(stats.t.sf(reach, df))
 
 
-def _compartment_fdr(between: pd.DataFrame, times: Times, keys: list[str]) -> pd.DataFrame:
+def _compartment_fdr(
+    between: pd.DataFrame, times: Times, keys: list[str], *, places: list[str]
+) -> pd.DataFrame:
     """Smallest FDR of the difference between compartments at the early and late level."""
     rows = between[between["contrast"].isin(times.shape[:2])]
-    place = rows["compartment"].astype(str).map(lambda name: _halves(name)[0])
-    first = rows["compartment"].astype(str).map(lambda name: _halves(name)[1])
-    both = pd.concat([rows.assign(compartment=place), rows.assign(compartment=first)])
+    halves = [split_name(name, places) or ("", "") for name in rows["compartment"].astype(str)]
+    later = pd.Series([pair[0] for pair in halves], index=rows.index, dtype="str")
+    first = pd.Series([pair[1] for pair in halves], index=rows.index, dtype="str")
+    both = pd.concat([rows.assign(compartment=later), rows.assign(compartment=first)])
     best = both.groupby(keys, sort=False, observed=True)["fdr"].min()
     return best.rename("compartment_fdr").reset_index()
