@@ -57,9 +57,10 @@ def test_ion_counts_give_about_five(inflation: float) -> None:
     assert 4.9 < estimate_cofactors(randomised[:, None], [True])[0][0] < 8
 
 
-def test_channel_without_negatives_takes_the_panel_median() -> None:
+@pytest.mark.parametrize("sd", [0.2, 0.3, 0.6])
+def test_channel_without_negatives_takes_the_panel_median(sd: float) -> None:
     rng = np.random.default_rng(4)
-    positives = 2e4 * rng.lognormal(0, 0.3, N)
+    positives = 2e4 * rng.lognormal(0, sd, N)
     values = np.stack(
         [rng.normal(0, 50, N), rng.normal(0, 70, N), rng.normal(0, 60, N), positives], axis=1
     )

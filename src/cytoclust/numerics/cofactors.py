@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
+from scipy.special import ndtr
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -77,7 +78,8 @@ def negative_noise(values: ArrayLike) -> NoiseEstimate:
         if abs(width - before) < 0.02 * before:
             break
     offset = center <= 0.01 * top and peaks > 1  # autofluorescence below a positive population
-    if abs(center) > 2 * spread and not offset:
+    around_zero = abs(center) <= 2 * spread and _reaches_below_zero(x, center, spread)
+    if not around_zero and not offset:
         return NoiseEstimate(center, np.nan, "no negative population")
     return NoiseEstimate(center, spread, "")
 
@@ -98,6 +100,13 @@ def _peak_nearest_zero(x: NDArray[np.float64], width: float) -> tuple[float, int
         peaks = np.array([int(np.argmax(dense))])
     centers = width * np.sinh(0.5 * (edges[peaks] + edges[peaks + 1]))
     return float(centers[np.argmin(np.abs(centers))]), int(peaks.size)
+
+
+def _reaches_below_zero(x: NDArray[np.float64], center: float, spread: float) -> bool:
+    """Tell whether noise explains a peak: as many events at or below zero as it would put there."""
+    population = 2 * int(np.sum(x <= center))
+    expected = population * float(ndtr(-center / spread))
+    return bool(np.sum(x <= 0) >= 0.3 * expected)
 
 
 def _spread_below(x: NDArray[np.float64], center: float) -> float:
