@@ -1,7 +1,8 @@
 """Figures: each takes `ax` and returns Axes; grids return a Figure. Nothing touches pyplot."""
 
-from cytoclust.pl.abundance import abundance, abundance_grid, composition
+from cytoclust.pl.abundance import abundance, abundance_grid
 from cytoclust.pl.clustering import heatmap
+from cytoclust.pl.composition import composition
 from cytoclust.pl.effects import forest, forest_grid, p_values, volcano
 from cytoclust.pl.embedding import umap, umap_grid, umap_markers
 from cytoclust.pl.palette import set_colors

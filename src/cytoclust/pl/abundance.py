@@ -5,17 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from cytoclust import checks, schema
-from cytoclust.pl.palette import INK, color_map, study_colors
-from cytoclust.pl.quality import natural
+from cytoclust.pl.palette import color_map
 from cytoclust.pl.style import (
     SMALL,
     TEXT,
     axes_or_new,
     dress,
-    legend,
     new_figure,
     note,
     plain,
@@ -23,11 +20,12 @@ from cytoclust.pl.style import (
 from cytoclust.pl.tables import Cells, arrange, counts_and_samples
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["abundance", "abundance_grid", "composition"]
+__all__ = ["abundance", "abundance_grid"]
 
 
 def percentages(counts: pd.DataFrame) -> pd.DataFrame:
@@ -98,6 +96,8 @@ def abundance(
 
 def draw_course(ax: Axes, percent: np.ndarray, cells: Cells, *, title: str) -> None:
     """Draw points, donor lines and medians of one population."""
+    from matplotlib.collections import LineCollection
+
     known = np.isfinite(percent) & (cells.of_sample >= 0)
     if not known.any():
         ax.set_title(title, loc="left", fontsize=TEXT)
@@ -110,8 +110,10 @@ def draw_course(ax: Axes, percent: np.ndarray, cells: Cells, *, title: str) -> N
     jitter = np.where(cells.donor == "", spread_points(cells.of_sample, y), 0.0)
     x = np.full(len(y), np.nan)
     x[known] = cells.x[cells.of_sample[known]] + jitter[known]
-    for line in donor_lines(cells, known):
-        ax.plot(x[line], y[line], color="#9A9A9A", lw=0.5, alpha=0.7, zorder=1)
+    lines = [np.c_[x[line], y[line]] for line in donor_lines(cells, known)]
+    ax.add_collection(
+        LineCollection(lines, colors="#9A9A9A", linewidths=0.5, alpha=0.7, zorder=1), autolim=False
+    )
     for compartment, color in tint.items():
         at = [i for i, (c, _) in enumerate(cells.names) if c == compartment]
         member = known & np.isin(cells.of_sample, at)
@@ -167,7 +169,7 @@ def donor_lines(cells: Cells, known: np.ndarray) -> list[np.ndarray]:
 
 def finish_course(ax: Axes, cells: Cells, title: str) -> None:
     """Name visits below and compartments above the points, with plain numbers on the y axis."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     dress(ax, title=title, ylabel="% of events")
     ax.title.set_fontsize(TEXT)
@@ -176,7 +178,7 @@ def finish_course(ax: Axes, cells: Cells, title: str) -> None:
         ax.set_ylim(low / 1.4, high * 1.4)
     subs = (1.0, 2.0, 5.0) if high / low < 300 else (1.0,)
     ax.yaxis.set_major_locator(LogLocator(subs=subs, numticks=12))
-    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.yaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
     labels = [plain(t or c, 16) for c, t in cells.names]
     turned = max((len(label) for label in labels), default=0) > 5
@@ -256,8 +258,13 @@ def abundance_grid(
     width = 0.8 + 0.24 * max(len(cells.names), 4)
     columns = max(1, min(len(names), int(11 // width)))
     rows = max(1, -(-len(names) // columns))
-    figure = new_figure(width * columns, 1.9 * rows)
+    # fixed margins in inches: constrained layout takes a minute for sixty populations
+    figure = new_figure(width * columns, 1.9 * rows, layout="none")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    figure.subplots_adjust(
+        left=0.55 / (width * columns), right=1 - 0.05 / (width * columns), bottom=0.35 / (1.9 * rows),
+        top=1 - 0.25 / (1.9 * rows), wspace=0.45 / (width - 0.45), hspace=0.55 / 1.35,
+    )  # fmt: skip
     percent = percentages(counts)
     for i, (ax, name) in enumerate(zip(grid, names, strict=False)):
         draw_course(
@@ -268,99 +275,3 @@ def abundance_grid(
     for ax in grid[len(names) :]:
         ax.remove()
     return figure
-
-
-def composition(
-    data: AnnData | pd.DataFrame,
-    *,
-    samples: pd.DataFrame | None = None,
-    groupby: str = schema.PHENOTYPE,
-    treatment_key: str | None = None,
-    compartment_key: str | None = None,
-    donor_key: str | None = None,
-    ax: Axes | None = None,
-) -> Axes:
-    """Draw every sample as a bar of its populations, samples grouped by compartment and visit.
-
-    Parameters
-    ----------
-    data
-        AnnData, or counts (populations x samples).
-    samples
-        Sample sheet; without one, samples stay in the order of the counts.
-    groupby
-        Column of ``obs`` that is counted, with an AnnData.
-    treatment_key, compartment_key, donor_key
-        Design columns that order the samples; each may be None.
-    ax
-        Axes to draw on; None makes a new figure.
-
-    Returns
-    -------
-    Axes
-        Bars of 100 %; a sample without events stays empty.
-
-    Raises
-    ------
-    MissingSlotError
-        A design column is not there.
-
-    Examples
-    --------
-    >>> import pandas as pd, cytoclust as cc
-    >>> counts = pd.DataFrame({"a": [10, 90], "b": [30, 70]}, index=["Treg", "other"])
-    >>> cc.pl.composition(counts).get_ylabel()
-    '% of events'
-    """
-    counts, sheet = counts_and_samples(data, samples, groupby)
-    cells = arrange(
-        sheet, treatment_key=treatment_key, compartment_key=compartment_key, donor_key=donor_key
-    )
-    known = np.where(cells.of_sample < 0, len(cells.names), cells.of_sample)
-    order = sorted(range(len(sheet)), key=lambda i: (known[i], natural(str(cells.donor[i])), i))
-    percent = percentages(counts).fillna(0).iloc[:, order]
-    colors = (
-        color_map(counts.index) if isinstance(data, pd.DataFrame) else study_colors(data, groupby)
-    )
-    names = [*sorted(counts.index, key=lambda name: name == schema.UNASSIGNED)]
-    ax = axes_or_new(ax, min(2.4 + 0.13 * max(len(order), 12), 14), 3.4)
-    if not order:
-        return note(ax, "no samples")
-    start = np.zeros(len(order))
-    gaps = (
-        1.2 * np.cumsum(np.r_[0, np.diff(known[order]) != 0])
-        if treatment_key or compartment_key
-        else 0
-    )
-    x = np.arange(len(order)) + gaps
-    for name in names:
-        height = percent.loc[name].to_numpy(float)
-        ax.bar(x, height, bottom=start, width=0.94, color=colors.get(name, "#BDBDBD"), lw=0)
-        start += height
-    dress(ax, ylabel="% of events")
-    ax.set_ylim(0, 100)
-    ax.set_xlim(x.min() - 0.8, x.max() + 0.8)
-    name_bars(ax, x, order=order, cells=cells, sheet=sheet)
-    legend(ax, names, [colors.get(name, "#BDBDBD") for name in names])
-    return ax
-
-
-def name_bars(
-    ax: Axes, x: np.ndarray, *, order: list[int], cells: Cells, sheet: pd.DataFrame
-) -> None:
-    """Name groups of bars below them; without groups, each bar by its sample."""
-    group = cells.of_sample[order]
-    if cells.names == [("", "")]:
-        small = SMALL if len(order) <= 40 else SMALL - 3
-        ax.set_xticks(
-            x, [plain(name, 22) for name in sheet.index[order]], rotation=90, fontsize=small
-        )
-        ax.tick_params(axis="x", length=0)
-        return
-    ticks, labels = [], []
-    for cell in dict.fromkeys(group):
-        ticks.append(float(x[group == cell].mean()))
-        name = " ".join(part for part in cells.names[cell] if part) if cell >= 0 else "no design"
-        labels.append(f"{plain(name, 24)}  n={int((group == cell).sum())}")
-    ax.set_xticks(ticks, labels, rotation=40, ha="right", rotation_mode="anchor", fontsize=SMALL)
-    ax.tick_params(axis="x", length=0, colors=INK)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from cytoclust import checks, schema
 from cytoclust.errors import MissingSlotError
-from cytoclust.pl.palette import INK, study_colors
+from cytoclust.pl.palette import INK, categories_of
 from cytoclust.pl.style import SMALL, axes_or_new, name_ticks, note, plain
 
 if TYPE_CHECKING:
@@ -52,10 +51,11 @@ def group_medians(
     order = np.argsort(codes, kind="stable")
     sizes = np.bincount(codes[codes >= 0], minlength=n_groups)
     start = int((codes < 0).sum())
+    median = np.median if np.isfinite(values).all() else np.nanmedian
     medians = np.full((n_groups, values.shape[1]), np.nan)
     for group, size in enumerate(sizes):
         if size:
-            medians[group] = np.nanmedian(values[order[start : start + size]], axis=0)
+            medians[group] = median(values[order[start : start + size]], axis=0)
         start += size
     return medians, sizes
 
@@ -160,9 +160,7 @@ def heatmap(
     """
     checks.check_key(adata, groupby)
     at, names = marker_positions(adata, markers)
-    colors = study_colors(adata, groupby)
-    groups = list(colors)
-    codes = pd.Categorical(adata.obs[groupby].astype(str), categories=groups).codes.astype(int)
+    codes, groups, colors = categories_of(adata, groupby)
     present = np.bincount(codes[codes >= 0], minlength=len(groups)) > 0
     ax = axes_or_new(ax, 2.8 + 0.24 * max(len(at), 6), 1.4 + 0.19 * max(int(present.sum()), 4))
     if not present.any() or not len(at):
@@ -179,7 +177,7 @@ def heatmap(
     drawn = ax.imshow(scaled[np.ix_(shown, cols)], aspect="auto", cmap="viridis", vmin=0, vmax=1)
     finish_heatmap(ax, drawn, names=[names[i] for i in cols], rows=[groups[i] for i in shown])
     mark_classes(ax, adata, at[cols])
-    size_bars(ax, sizes[shown], [colors[groups[i]] for i in shown])
+    size_bars(ax, sizes[shown], [colors[i] for i in shown])
     for tree, side in ((row_tree, "left"), (col_tree, "top")):
         if tree is not None:
             draw_tree(ax, tree, side=side)

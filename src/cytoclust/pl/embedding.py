@@ -18,7 +18,7 @@ from cytoclust.pl.canvas import (
     paint_values,
     spread,
 )
-from cytoclust.pl.palette import INK, study_colors
+from cytoclust.pl.palette import INK, categories_of, study_colors
 from cytoclust.pl.style import SMALL, axes_or_new, bare, legend, new_figure, plain
 
 if TYPE_CHECKING:
@@ -49,16 +49,6 @@ def event_values(adata: AnnData, key: str, layer: str | None) -> pd.Series | np.
         raise MissingSlotError(msg)
     values = adata.X if layer is None else adata.layers[layer]
     return np.asarray(values[:, found[0]], dtype=np.float32).ravel()
-
-
-def categories_of(adata: AnnData, key: str) -> tuple[np.ndarray, list[str], list[str]]:
-    """Return codes, names and colours of an obs column read as categories."""
-    colors = study_colors(adata, key)
-    column = adata.obs[key]
-    names = list(colors)
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        return np.asarray(column.cat.codes), names, list(colors.values())
-    return pd.Categorical(column.astype(str), categories=names).codes, names, list(colors.values())
 
 
 def name_on_map(ax: Axes, canvas: Canvas, *, codes: np.ndarray, names: list[str]) -> None:
@@ -164,10 +154,8 @@ def level_names(adata: AnnData, key: str | None, limit: int) -> list[str | None]
     if key is None:
         return [None]
     checks.check_key(adata, key)
-    present = adata.obs[key].dropna().astype(str)
-    order = list(study_colors(adata, key))
-    found = set(present.unique())
-    levels = [name for name in order if name in found]
+    codes, names, _ = categories_of(adata, key)
+    levels = [names[code] for code in np.unique(codes[codes >= 0])]
     if len(levels) > limit:
         msg = (
             f"obs[{key!r}] has {len(levels)} levels; a grid of at most {limit} is legible. "
@@ -175,6 +163,13 @@ def level_names(adata: AnnData, key: str | None, limit: int) -> list[str | None]
         )
         raise ArgumentError(msg)
     return list(levels)
+
+
+def level_codes(adata: AnnData, key: str, levels: list[str | None]) -> np.ndarray:
+    """Return the position of each event's level in `levels`, -1 without one."""
+    codes, names, _ = categories_of(adata, key)
+    place = {name: i for i, name in enumerate(levels)}
+    return np.array([*(place.get(name, -1) for name in names), -1])[codes]
 
 
 def umap_grid(
@@ -228,13 +223,17 @@ def umap_grid(
     canvas = Canvas(np.asarray(adata.obsm[basis])[:, :2], pixels=PIXELS // 2)
     figure = new_figure(1.9 * len(columns) + 1.6, 2.0 * len(rows) + 0.2)
     grid = figure.subplots(len(rows), len(columns), squeeze=False)
+    of_row, of_column = (
+        None if key is None else level_codes(adata, key, levels)[canvas.placed]
+        for key, levels in ((row_key, rows), (column_key, columns))
+    )  # fmt: skip
     painter = group_painter(adata, canvas, color=color, layer=layer)
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
             member = np.ones(int(canvas.placed.sum()), bool)
-            for key, level in ((row_key, row), (column_key, column)):
-                if key is not None:
-                    member &= (adata.obs[key].astype(str) == level).to_numpy()[canvas.placed]
+            for codes, level in ((of_row, i), (of_column, j)):
+                if codes is not None:
+                    member &= codes == level
             painter(grid[i, j], member)
             named = " ".join(plain(level, 18) for level in (row, column) if level is not None)
             bare(grid[i, j], title=f"{named}\n{member.sum():,} events")

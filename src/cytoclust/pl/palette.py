@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import pandas as pd
 
 from cytoclust import checks, schema
@@ -67,6 +68,17 @@ def study_colors(adata: AnnData, key: str) -> dict[str, str]:
         if not adata.is_view and "/" not in slot:
             adata.uns[slot] = colors
     return {str(name): color for name, color in zip(categories, colors, strict=True)}
+
+
+def categories_of(adata: AnnData, key: str) -> tuple[np.ndarray, list[str], list[str]]:
+    """Return codes, names and colours of an obs column read as categories."""
+    colors = study_colors(adata, key)
+    column = adata.obs[key]
+    names = list(colors)
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return np.asarray(column.cat.codes), names, list(colors.values())
+    codes = pd.Categorical(column.astype(str), categories=names).codes
+    return np.asarray(codes), names, list(colors.values())
 
 
 def set_colors(adata: AnnData, key: str, colors: dict[str, str] | None = None) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from cytoclust import checks, schema
 from cytoclust.pl.clustering import marker_positions
-from cytoclust.pl.palette import DOWN, INK, study_colors
+from cytoclust.pl.palette import DOWN, INK, categories_of
 from cytoclust.pl.style import SMALL, axes_or_new, dress, name_ticks, note, plain
 
 if TYPE_CHECKING:
@@ -162,9 +162,10 @@ def phenotype_sizes(
     ['pDC', 'B cell']
     """
     checks.check_key(adata, groupby)
-    colors = study_colors(adata, groupby)
-    sizes = adata.obs[groupby].astype(str).value_counts()
-    sizes = sizes[[name for name in sizes.index if name in colors]]
+    codes, names, tints = categories_of(adata, groupby)
+    colors = dict(zip(names, tints, strict=True))
+    sizes = pd.Series(np.bincount(codes[codes >= 0], minlength=len(names)), index=names)
+    sizes = sizes[sizes > 0].sort_values(ascending=False, kind="stable")
     ax = axes_or_new(ax, 4.6, 0.8 + 0.19 * max(len(sizes), 3))
     if sizes.empty:
         return note(ax, "no events")

@@ -47,7 +47,10 @@ def new_figure(width: float, height: float, *, layout: str = "constrained") -> F
 
 def axes_or_new(ax: Axes | None, width: float, height: float) -> Axes:
     """Return `ax`, or the only axes of a new figure (inches)."""
-    return new_figure(width, height).add_subplot() if ax is None else ax
+    if ax is not None:
+        return ax
+    # no layout engine: saving crops to what was drawn, and a long legend must not squeeze the axes
+    return new_figure(width, height, layout="none").add_axes((0.2, 0.1, 0.78, 0.84))
 
 
 def dress(ax: Axes, *, title: str = "", xlabel: str = "", ylabel: str = "") -> Axes:

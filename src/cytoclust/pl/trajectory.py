@@ -81,7 +81,7 @@ def trajectories(
     for who, where, call in zip(population, compartment, text_column(calls, "call"), strict=True):
         i, j = names.index(who), places.index(where)
         color = CALLS.get(call, "#DDDDDD") if call else UNTESTED
-        ax.fill_between([j + 0.02, j + 0.98], i - 0.46, i + 0.46, color=color, lw=0)
+        ax.broken_barh([(j + 0.02, 0.96)], (i - 0.46, 0.92), facecolors=color, lw=0)
         ax.text(
             j + 0.06, i, plain(call or "not tested", 22), va="center", fontsize=SMALL, color=INK
         )

@@ -8,10 +8,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import pandas as pd
 
 from cytoclust import pl, schema
-from cytoclust.pl.style import draw
+from cytoclust.pl.style import draw, figure_of
 from cytoclust.pl.tables import in_order, is_interaction, labelled
 from cytoclust.report.study import ALPHA
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 PER_INCH: Final = 116  # CSS pixels of a printed inch: letters of 7 points can be read
 PNG_DPI: Final = 150
+MOST_MARKS: Final = 4_000  # a figure with more is not tried as SVG
 VECTOR_BYTES: Final = 450_000  # a larger SVG is sent as PNG instead
 MAIN: Final = 24  # changed populations drawn in a figure of their own
 GRID: Final = 12  # levels that a grid of maps can show
@@ -44,13 +46,26 @@ class Picture:
     width: int  # on the page, in CSS pixels
 
 
+def marks(plot: Axes | Figure) -> int:
+    """Count dots, lines and areas: what an SVG writes one by one."""
+    total = 0
+    for outer in figure_of(plot).axes:
+        for ax in (outer, *outer.child_axes):
+            total += len(ax.patches) + len(ax.lines)
+            total += sum(
+                max(len(np.asarray(c.get_offsets())), len(c.get_paths())) for c in ax.collections
+            )
+    return total
+
+
 def encode(plot: Axes | Figure) -> tuple[str, int]:
     """Return a figure as data URI and its width; SVG if small, else PNG with 256 colours."""
     from PIL import Image
 
     buffer = io.BytesIO()
-    draw(plot, buffer, dpi=130, format="svg")
-    if buffer.tell() <= VECTOR_BYTES:
+    if marks(plot) <= MOST_MARKS:
+        draw(plot, buffer, dpi=130, format="svg")
+    if 0 < buffer.tell() <= VECTOR_BYTES:
         text = buffer.getvalue()
         points = re.search(rb'<svg[^>]* width="([0-9.]+)pt"', text)
         assert points is not None
@@ -119,7 +134,7 @@ def cluster_pictures(study: Study) -> Iterator[Drawn]:
     if study.counts is not None:
         yield (
             "composition", "clusters", "Composition of the samples", "Each bar is a sample.",
-            pl.composition(study.counts, samples=study.samples, treatment_key=study.treatment_key, compartment_key=study.compartment_key, donor_key=study.donor_key),
+            pl.composition(adata, groupby=study.groupby or schema.PHENOTYPE, samples=study.samples, treatment_key=study.treatment_key, compartment_key=study.compartment_key, donor_key=study.donor_key),
         )  # fmt: skip
 
 
