@@ -23,6 +23,7 @@ SMALLEST_SHIFT: Final = 0.1  # of the mean rank, which lies between 0 and 1
 WINDOW: Final = 5  # bins averaged to see long, weak shifts
 SHORTEST_GOOD: Final = 3  # bins between two bad stretches that are not trusted
 BURST: Final = 4.0  # times the median flow rate
+SORTED: Final = 0.4  # of the variance lies between bins: they hold one population each
 MAD_TO_SD: Final = 1.4826
 
 
@@ -121,7 +122,7 @@ def find_drift(values: NDArray[np.float32], time: NDArray[np.float32] | None) ->
     and Sen), deviates by at least 6 robust standard deviations and by at least 0.1, alone or as the
     average over five bins; so are fewer than three bins between bad ones, and bins with a burst of
     events. A slow trend over the whole file is reported and not flagged: no part of the file is the
-    right one. Deterministic; n log n in events.
+    right one. Tables whose events are sorted by population instead of time are not judged. Deterministic; n log n in events.
 
     References
     ----------
@@ -138,6 +139,9 @@ def find_drift(values: NDArray[np.float32], time: NDArray[np.float32] | None) ->
     means, usable = _mean_ranks(values[order], bounds)
     if not usable.size:
         return Drift(flags, n_bins, reason="every channel is constant")
+    if np.mean(12 * means.var(axis=0)) > SORTED:
+        reason = "events stand sorted by what they are, not by time; not judged"
+        return Drift(flags, n_bins, reason=reason)
     slopes = _slopes(means)
     rest = means - slopes * np.arange(n_bins)[:, None]
     rest -= np.median(rest, axis=0)
