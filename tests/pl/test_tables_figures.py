@@ -67,13 +67,15 @@ def test_densities_and_cutoffs(study: AnnData) -> None:
 
 
 def test_recorded_cutoffs_are_used(study: AnnData) -> None:
-    thresholds = pd.DataFrame({"marker": ["CD4"], "threshold": [2.0]}, index=["FL1-A"])
-    study.uns["cytoclust"]["call_markers"] = {
-        "params": {},
-        "version": "0",
-        "thresholds": thresholds,
-    }
-    assert len(cc.pl.marker_densities(study).texts) == 1
+    cutoffs = pd.DataFrame(
+        {"marker": ["CD4", "CD8", "CD8", "CD19"], "cut_positive": [2.0, 1.0, 1.5, np.nan]},
+        index=list("0123"),
+    )
+    study.uns["cytoclust"]["call_markers"] = {"params": {}, "version": "0", "cutoffs": cutoffs}
+    ax = cc.pl.marker_densities(study)
+    cuts = [line.get_xdata()[0] for line in ax.lines if len(line.get_xdata()) == 2]
+    assert cuts == [2.0, 1.0, 1.5]
+    assert len(ax.texts) == 1  # CD8 has two cut-offs, so no single share
 
 
 def test_phenotype_sizes_are_sorted(study: AnnData) -> None:

@@ -24,24 +24,19 @@ BINS = 256
 
 
 def recorded_cutoffs(adata: AnnData) -> dict[str, list[float]]:
-    """Return marker -> cut-offs as ``tl.call_markers`` recorded them, in units of ``X``."""
-    record = checks.recorded(adata, schema.CALL_MARKERS) or {}
-    for name in ("thresholds", "markers", "cutoffs", "table"):
-        table = record.get(name)
-        if isinstance(table, pd.DataFrame):
-            columns = [
-                c for c in table.columns
-                if c in {"threshold", "cutoff", "cut", "low", "high"} or c.startswith("threshold")
-            ]  # fmt: skip
-            if not columns:
-                continue
-            keys = table[schema.MARKER] if schema.MARKER in table.columns else table.index
-            numbers = table[columns].apply(pd.to_numeric, errors="coerce").to_numpy(float)
-            return {
-                str(key): [float(v) for v in row[np.isfinite(row)]]
-                for key, row in zip(keys, numbers, strict=True)
-            }
-    return {}
+    """Return marker -> where positive begins, in units of ``X``, as ``tl.call_markers`` recorded it.
+
+    A marker that was cut in each compartment for itself has several values.
+    """
+    table = (checks.recorded(adata, schema.CALL_MARKERS) or {}).get("cutoffs")
+    if not isinstance(table, pd.DataFrame) or "cut_positive" not in table.columns:
+        return {}
+    cuts: dict[str, list[float]] = {}
+    values = pd.to_numeric(table["cut_positive"], errors="coerce").to_numpy(float)
+    for marker, value in zip(table[schema.MARKER].astype(str), values, strict=True):
+        if np.isfinite(value) and value not in cuts.setdefault(marker, []):
+            cuts[marker].append(float(value))
+    return cuts
 
 
 def smooth_histogram(values: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -81,7 +76,7 @@ def marker_densities(
     -------
     Axes
         Every density has the same height; a short line is a cut-off, the number at the right the
-        share of events above the lowest one.
+        share of events above it, where there is one for all samples.
 
     Raises
     ------
@@ -112,8 +107,8 @@ def marker_densities(
         cuts = lines.get(channels[position], lines.get(name, []))
         for cut in cuts:
             ax.plot([cut, cut], [i, i - 0.8], color=INK, lw=1.2, zorder=2 * i + 1)
-        if cuts:
-            share = 100 * np.mean(values[:, i] > min(cuts))
+        if len(cuts) == 1:
+            share = 100 * np.mean(values[:, i] > cuts[0])
             ax.text(
                 1.01, i, f"{share:.3g} % +", transform=ax.get_yaxis_transform(), va="bottom",
                 fontsize=SMALL, color=INK,

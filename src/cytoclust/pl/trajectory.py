@@ -26,8 +26,10 @@ CALLS: Final = {
     "late": "#C9A9D6",
     "biphasic": "#E3B7CE",
     "stable": "#CDE8C9",
+    "changed": "#F3E6A6",
     "changed, unresolved": "#F3E6A6",
     "no change detected": "#F1F1F1",
+    "not tested": "#FFFFFF",
 }
 UNTESTED: Final = "#FFFFFF"
 

@@ -130,7 +130,7 @@ def trajectory_table(calls: pd.DataFrame) -> Table:
         if pd.api.types.is_numeric_dtype(calls[name].dtype) and not pd.api.types.is_bool_dtype(
             calls[name].dtype
         ):
-            write = probability if name in {"p_value", "fdr"} else significant
+            write = probability if str(name).endswith(("p_value", "fdr", "_p")) else significant
             columns.append((Column(str(name), number=True), numbers(calls[name], write)))
         else:
             columns.append((Column(str(name), menu=True), texts(text_column(calls, name))))
