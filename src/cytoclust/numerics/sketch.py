@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 EXACT_EVENTS = 50_000  # up to here `cluster_events` takes the graph of all events
 MAX_PROTOTYPES = 4096
 EVENTS_PER_PROTOTYPE = 16
-QUERIES = 300_000  # neighbour searches that the edges between prototypes may cost
+QUERIES = 200_000  # neighbour searches that the edges between prototypes may cost
 SKETCH_RECALL = 0.9
 MIN_SAMPLED = 4  # events per prototype whose edges are always looked at
 

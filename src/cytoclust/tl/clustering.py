@@ -181,7 +181,7 @@ def leiden_sketched(
     -----
     k-means prototypes, half of them seeded away from the others so that rare populations keep
     their own, are joined by the edges of the events' own neighbour graph: all of its Jaccard
-    weights up to 300,000 events, above that those of events drawn from every prototype. Edges
+    weights up to 200,000 events, above that those of events drawn from every prototype. Edges
     inside a prototype are kept, and with them the modularity of each partition, so that a
     resolution means the same as on the graph of all events. Linear in events; bit-identical on
     any number of threads.
