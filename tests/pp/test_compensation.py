@@ -107,6 +107,27 @@ def test_not_twice_and_not_after_arcsinh(study: Callable[..., AnnData]) -> None:
         cc.pp.compensate(adata)
 
 
+def test_interrupt_leaves_the_events_as_they_were(
+    study: Callable[..., AnnData], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cytoclust.pp import compensation
+
+    adata, calls = study(), []
+    kernel = compensation.compensate_arcsinh
+
+    def interrupted(*args: np.ndarray, **options: np.ndarray) -> np.ndarray:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return kernel(*args, **options)
+
+    monkeypatch.setattr(compensation, "compensate_arcsinh", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        cc.pp.compensate(adata)
+    np.testing.assert_allclose(adata.X, adata.layers["raw"], rtol=1e-5, atol=0.02)
+    assert "compensate" not in adata.uns["cytoclust"]
+
+
 def test_given_matrix(study: Callable[..., AnnData], tmp_path: Path) -> None:
     values = np.array([[1.0, 0.2], [0.1, 1.0]])
     table = pd.DataFrame(values, index=["FITC", "PE"], columns=["FITC-A", "PE-A"])

@@ -96,31 +96,26 @@ def _arcsinh_tasks(values, out, factors, offsets, in_place):  # type: ignore[no-
             _arcsinh_span(out[start:stop], factors[: stop - start], offsets[: stop - start])
 
 
-@njit(cache=True, fastmath={"contract"})
+@njit(cache=True)
 def _unmix_block(block, columns, unmixing, measured, total):  # type: ignore[no-untyped-def]  # noqa: PLR0917
     """Replace `columns` of a block of rows by measured @ unmixing, summed in float64."""
-    n_rows = block.shape[0]
-    n = columns.size
-    for r in range(n_rows):
-        for k in range(n):
-            measured[k, r] = block[r, columns[k]]
-    for j in range(n):
-        total[:] = 0.0
-        for k in range(0, n - 3, 4):
-            a, b, c, d = unmixing[k, j], unmixing[k + 1, j], unmixing[k + 2, j], unmixing[k + 3, j]
-            for r in range(total.size):
-                total[r] += (
-                    a * measured[k, r]
-                    + b * measured[k + 1, r]
-                    + c * measured[k + 2, r]
-                    + d * measured[k + 3, r]
-                )
-        for k in range(n - n % 4, n):
-            a = unmixing[k, j]
-            for r in range(total.size):
-                total[r] += a * measured[k, r]
+    n_rows, n = block.shape[0], columns.size
+    first = columns[0]
+    adjacent = columns[n - 1] - first == n - 1 and np.all(np.diff(columns) == 1)
+    if adjacent:
+        measured[:n_rows] = block[:, first : first + n]
+    else:
         for r in range(n_rows):
-            block[r, columns[j]] = f4(total[r])
+            for k in range(n):
+                measured[r, k] = block[r, columns[k]]
+    # always the same shape, so that BLAS takes the same way for every block and every chunk
+    np.dot(measured, unmixing, total)
+    if adjacent:
+        block[:, first : first + n] = total[:n_rows]
+    else:
+        for r in range(n_rows):
+            for k in range(n):
+                block[r, columns[k]] = f4(total[r, k])
 
 
 @njit(cache=True, parallel=True)
@@ -132,8 +127,8 @@ def _fused_tasks(values, out, columns, unmixing, factors, offsets, in_place):  #
         if not in_place:
             out[start:stop] = values[start:stop]
         if columns.size:
-            measured = np.zeros((columns.size, ROWS_PER_BLOCK), np.float64)
-            total = np.zeros(ROWS_PER_BLOCK, np.float64)
+            measured = np.zeros((ROWS_PER_BLOCK, columns.size), np.float64)
+            total = np.empty((ROWS_PER_BLOCK, columns.size), np.float64)
             _unmix_block(out[start:stop], columns, unmixing, measured, total)
         if factors.size:
             flat = out[start:stop].ravel()

@@ -128,14 +128,30 @@ def compensate(
     events = blocks.analysis_values(adata)
     rows_of = blocks.sample_blocks(adata)
     with thread_limit(n_jobs):
-        for sample, unmixing in plan.items():
-            if unmixing.columns.size:
-                _apply(events, rows_of[sample], unmixing)
+        _apply_all(events, rows_of, plan)
     table = _table(plan, {sample: blocks.n_rows(rows) for sample, rows in rows_of.items()})
     given = None if spillover is None else "given"
     checks.record(adata, schema.COMPENSATE, {"spillover": given}, files=table)
     _report(adata, table)
     return adata if copy else None
+
+
+def _apply_all(
+    events: NDArray[np.float32], rows_of: dict[str, blocks.Rows], plan: dict[str, Unmixing]
+) -> None:
+    """Compensate sample by sample; if that is interrupted, bring back those already done."""
+    done: list[str] = []
+    try:
+        for sample, unmixing in plan.items():
+            if unmixing.columns.size:
+                _apply(events, rows_of[sample], unmixing)
+                done.append(sample)
+    except BaseException:
+        for sample in done:
+            spillover = np.asarray(np.linalg.inv(plan[sample].matrix), dtype=np.float64)
+            mixing = Unmixing(plan[sample].columns, spillover)
+            _apply(events, rows_of[sample], mixing)
+        raise
 
 
 def _apply(events: NDArray[np.float32], rows: blocks.Rows, unmixing: Unmixing) -> None:
