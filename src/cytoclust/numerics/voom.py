@@ -62,7 +62,7 @@ def reference_rows(counts: Floats, min_cells: float = 3) -> NDArray[np.bool_]:
     return np.asarray((counts >= min_cells).mean(axis=1) > 0.5)
 
 
-def size_factors(counts: Floats, totals: Floats) -> Floats:
+def size_factors(counts: Floats, totals: Floats, steady: NDArray[np.bool_] | None = None) -> Floats:
     """Trimmed log-ratio size factors: what the unchanged populations say about each sample.
 
     Parameters
@@ -71,6 +71,8 @@ def size_factors(counts: Floats, totals: Floats) -> Floats:
         (K, n) cells.
     totals
         (n,) cells of each sample, above 0.
+    steady
+        (K,) populations that may serve as reference; by default all.
 
     Returns
     -------
@@ -78,7 +80,8 @@ def size_factors(counts: Floats, totals: Floats) -> Floats:
         Factors with geometric mean 1; ``totals * factors`` is the library size. All 1 where no
         population reaches 3 cells in more than half of the samples.
     """
-    used = counts[reference_rows(counts)]
+    rows = reference_rows(counts)
+    used = counts[rows if steady is None else rows & steady]
     if not len(used):
         return np.ones(counts.shape[1])
     logs = np.log(used + 0.5)

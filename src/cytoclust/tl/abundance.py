@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import numpy as np
@@ -12,9 +11,7 @@ import pandas as pd
 
 from cytoclust import get, schema
 from cytoclust.checks import check_one_of, check_positive, listing, logger
-from cytoclust.errors import ArgumentError, StatisticsWarning
-from cytoclust.numerics.threads import thread_limit
-from cytoclust.numerics.voom import fit_abundance, reference_rows, size_factors
+from cytoclust.errors import ArgumentError
 from cytoclust.tl.counts_table import (
     Abundance,
     direct_parents,
@@ -22,11 +19,15 @@ from cytoclust.tl.counts_table import (
     from_tables,
     hierarchy_table,
 )
-from cytoclust.tl.design import Design, Unit, design
+from cytoclust.tl.counts_test import (
+    Denominator,
+    Method,
+    Options,
+    counts_result,
+    log_ratio_library,
+)
+from cytoclust.tl.design import Design, design
 from cytoclust.tl.results import (
-    Outcome,
-    fit_everywhere,
-    tidy,
     warn_of_exclusions,
     warn_of_one_sided_change,
 )
@@ -40,21 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = ["differential_abundance"]
 
-Method = Literal["voom"]
-Denominator = Literal["log_ratio", "total", "parent", "absolute"]
 Level = Literal["leaf", "parent", "cluster"]
 MIN_PARENT = 10  # cells of the parent below which a share of it means nothing
-MIN_REFERENCE = 4  # populations that size factors should rest on
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """How the rows are counted and filtered."""
-
-    method: Method
-    denominators: tuple[Denominator, ...]
-    min_cells: float
-    absolute_key: str | None
 
 
 def differential_abundance(  # noqa: PLR0913, the study's columns are named one by one
@@ -146,7 +134,8 @@ def differential_abundance(  # noqa: PLR0913, the study's columns are named one 
     Notes
     -----
     Each compartment is fitted separately, so that a noisier compartment cannot make another look
-    significant. Library size = cells x trimmed log-ratio size factor; limma-voom with one mean per
+    significant. Library size = cells x trimmed log-ratio size factor; populations that change 8-fold
+    or more in a first fit leave the reference (a drug that removes a lineage would shift all others); limma-voom with one mean per
     level, one correlation within donors, moderated t. The interaction row (compartment "BM - PB")
     is the difference of two compartments with Welch-Satterthwaite degrees of freedom.
     False discovery rates (Benjamini-Hochberg) are per level, denominator, compartment and contrast.
@@ -275,6 +264,7 @@ def level_table(
     for denominator in options.denominators:
         library = _library(
             (denominator, options),
+            plan=plan,
             leaf=leaf,
             direct=direct,
             totals=totals,
@@ -297,6 +287,7 @@ def level_table(
 def _library(
     choice: tuple[Denominator, Options],
     *,
+    plan: Design,
     leaf: Abundance,
     direct: pd.DataFrame,
     totals: NDArray[np.float64],
@@ -308,16 +299,7 @@ def _library(
     if denominator == "total":
         return totals
     if denominator == "log_ratio":
-        counts = direct.to_numpy()
-        n_reference = int(reference_rows(counts).sum())
-        if n_reference < MIN_REFERENCE:
-            text = (
-                f"log-ratio size factors rest on {n_reference} populations with 3 cells in more than "
-                "half of the samples; with so few, a change of one looks like a change of the "
-                "others. Use denominator='total' or finer populations."
-            )
-            warnings.warn(text, StatisticsWarning, stacklevel=4)
-        return totals * size_factors(counts, totals)
+        return log_ratio_library(direct, totals, plan, options=options)
     if denominator == "absolute":
         key = str(options.absolute_key)
         if key not in leaf.sheet.columns:
@@ -335,42 +317,3 @@ def _library(
     below = [summed.loc[name].to_numpy() if name in summed.index else totals for name in parents]
     cells = np.array(below, dtype=np.float64).reshape(len(parents), len(totals))
     return np.where(cells >= MIN_PARENT, cells, np.nan)
-
-
-def counts_result(
-    counts: NDArray[np.float64],
-    library: NDArray[np.float64],
-    plan: Design,
-    *,
-    options: Options,
-    labels: pd.DataFrame,
-) -> pd.DataFrame:
-    """Test a counts matrix whose columns are the design's samples."""
-    shares = np.broadcast_to(library, counts.shape)
-
-    def fit_unit(unit: Unit) -> Outcome:
-        cells, sizes = counts[:, unit.samples], shares[:, unit.samples]
-        enough = (cells >= options.min_cells) & np.isfinite(sizes)
-        need = max(unit.smallest_cell, 1) if options.min_cells else 0
-        kept = enough.sum(axis=1) >= need
-        why = [
-            f"{options.min_cells:g} cells in {n} of {len(unit.samples)} samples; needs {need}"
-            for n in enough.sum(axis=1)
-        ]
-        fit = None
-        if kept.any() and not all(unit.reasons):
-            with thread_limit(1):
-                fit, rho = fit_abundance(
-                    cells[kept],
-                    sizes[kept],
-                    unit.matrix,
-                    contrasts=unit.contrasts,
-                    blocks=unit.blocks,
-                )
-            logger.info("%s: correlation within donors %.3f", unit.compartment, rho)
-        lost = "too few samples with enough cells, or no variation between them"
-        return Outcome.collect(fit, kept, unit, reasons=(np.array(why, dtype=object), lost))
-
-    present = None if np.isfinite(shares).all() else np.isfinite(shares)
-    tested = fit_everywhere(plan, fit_unit)
-    return tidy(plan, tested, labels, kind="abundance", method=options.method, present=present)

@@ -1,0 +1,113 @@
+"""Test a table of counts against a library size, and find the library that composition asks for."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+
+from cytoclust.checks import listing, logger
+from cytoclust.errors import StatisticsWarning
+from cytoclust.numerics.threads import thread_limit
+from cytoclust.numerics.voom import fit_abundance, reference_rows, size_factors
+from cytoclust.tl.results import Outcome, fit_everywhere, tidy
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cytoclust.tl.design import Design, Unit
+
+__all__ = ["Denominator", "Method", "Options", "counts_result", "log_ratio_library"]
+
+Method = Literal["voom"]
+Denominator = Literal["log_ratio", "total", "parent", "absolute"]
+MIN_REFERENCE = 4  # populations that size factors should rest on
+VANISHING = 3.0  # log2 change from which a population says nothing about the others
+ALPHA = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How the rows are counted and filtered."""
+
+    method: Method
+    denominators: tuple[Denominator, ...]
+    min_cells: float
+    absolute_key: str | None
+
+
+def log_ratio_library(
+    counts: pd.DataFrame, totals: NDArray[np.float64], plan: Design, *, options: Options
+) -> NDArray[np.float64]:
+    """Cells of each sample times its size factor, from the populations that neither vanish nor explode.
+
+    A trimmed mean bears a few changed populations, but not a whole lineage that a drug removes: each
+    of its members pulls at the reference of all others. So populations that change 8-fold or more
+    (at a false discovery rate of 5 %) in a first fit leave the reference of the second.
+    """
+    cells = counts.to_numpy(dtype=np.float64)
+    n_reference = int(reference_rows(cells).sum())
+    if n_reference < MIN_REFERENCE:
+        text = (
+            f"log-ratio size factors rest on {n_reference} populations with 3 cells in more than "
+            "half of the samples; with so few, a change of one looks like a change of the "
+            "others. Use denominator='total' or finer populations."
+        )
+        warnings.warn(text, StatisticsWarning, stacklevel=5)
+    first = totals * size_factors(cells, totals)
+    labels = pd.DataFrame(
+        {"population": np.arange(len(cells)), "level": "", "parent": "", "denominator": ""}
+    )
+    table = counts_result(cells, first, plan, options=options, labels=labels)
+    within = table["compartment"].isin(list(plan.compartments))
+    far = (table["log2_fold_change"].abs() >= VANISHING) & (table["fdr"] < ALPHA)
+    steady = ~np.isin(np.arange(len(cells)), table.loc[within & far, "population"])
+    if steady.all() or (reference_rows(cells) & steady).sum() < MIN_REFERENCE:
+        return first
+    logger.info(
+        "log-ratio reference without populations that change 8-fold or more: %s",
+        listing(counts.index[~steady]),
+    )
+    return totals * size_factors(cells, totals, steady)
+
+
+def counts_result(
+    counts: NDArray[np.float64],
+    library: NDArray[np.float64],
+    plan: Design,
+    *,
+    options: Options,
+    labels: pd.DataFrame,
+) -> pd.DataFrame:
+    """Test a counts matrix whose columns are the design's samples."""
+    shares = np.broadcast_to(library, counts.shape)
+
+    def fit_unit(unit: Unit) -> Outcome:
+        cells, sizes = counts[:, unit.samples], shares[:, unit.samples]
+        enough = (cells >= options.min_cells) & np.isfinite(sizes)
+        need = max(unit.smallest_cell, 1) if options.min_cells else 0
+        kept = enough.sum(axis=1) >= need
+        why = [
+            f"{options.min_cells:g} cells in {n} of {len(unit.samples)} samples; needs {need}"
+            for n in enough.sum(axis=1)
+        ]
+        fit = None
+        if kept.any() and not all(unit.reasons):
+            with thread_limit(1):
+                fit, rho = fit_abundance(
+                    cells[kept],
+                    sizes[kept],
+                    unit.matrix,
+                    contrasts=unit.contrasts,
+                    blocks=unit.blocks,
+                )
+            logger.info("%s: correlation within donors %.3f", unit.compartment, rho)
+        lost = "too few samples with enough cells, or no variation between them"
+        return Outcome.collect(fit, kept, unit, reasons=(np.array(why, dtype=object), lost))
+
+    present = None if np.isfinite(shares).all() else np.isfinite(shares)
+    tested = fit_everywhere(plan, fit_unit)
+    return tidy(plan, tested, labels, kind="abundance", method=options.method, present=present)
