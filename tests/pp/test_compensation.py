@@ -256,6 +256,14 @@ def test_samples_without_events_and_round_trip(
         cc.pp.compensate(back)
 
 
+def test_one_file_without_sample_column(study: Callable[..., AnnData]) -> None:
+    adata, plain = study({"a": 50}), study({"a": 50})
+    del adata.obs["sample"]
+    cc.pp.compensate(adata)
+    cc.pp.compensate(plain)
+    np.testing.assert_array_equal(adata.X, plain.X)
+
+
 def test_without_read_study(study: Callable[..., AnnData]) -> None:
     adata = study({"a": 50})
     del adata.uns["cytoclust"]

@@ -237,6 +237,8 @@ def _plan_from_files(adata: AnnData, samples: list[str]) -> dict[str, Unmixing]:
     plan: dict[str, Unmixing] = {}
     for sample in samples:
         fact = facts.get(sample, {})
+        if schema.SAMPLE not in adata.obs and len(facts) == 1:
+            fact = next(iter(facts.values()))
         where = f"sample {sample!r} ({Path(str(fact.get('file', ''))).name or 'no file recorded'})"
         problem = _text(fact.get("spillover_problem"))
         if problem:
