@@ -86,20 +86,21 @@ def main() -> None:
         "cytoclust, 1 thread": (1, lambda: arcsinh(events, cofactors, out=events)),
         "cytoclust": (threads, lambda: arcsinh(events, cofactors, out=events)),
         "numpy matmul, then arcsinh": (threads, two_steps),
+        "numpy matmul, then arcsinh, 1 thread": (1, two_steps),
         "cytoclust fused": (threads, fused),
     }
     found = speeds(
         variants, lambda: np.copyto(events, source), n_values=n * p, repeats=options.repeats
     )
+    # BLAS threads may hurt on a busy machine; the peer gets its better setting
+    best = max(speed for name, speed in found.items() if name.startswith("numpy matmul"))
     report = {
         "events": n,
         "channels": p,
         "threads": threads,
         "million_values_per_second": {name: round(speed) for name, speed in found.items()},
         "arcsinh_to_numpy": round(found["cytoclust"] / found["numpy in place"], 2),
-        "fused_to_two_steps": round(
-            found["cytoclust fused"] / found["numpy matmul, then arcsinh"], 2
-        ),
+        "fused_to_two_steps": round(found["cytoclust fused"] / best, 2),
         "largest_relative_error": largest_error(),
         "versions": {
             "python": platform.python_version(),
