@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -10,8 +10,10 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from cytoclust.numerics.valleys import (
+    EXPECTED,
     MIN_EVENTS,
     MIN_SHARE,
+    STRICT,
     Histogram,
     bandwidth,
     count_values,
@@ -36,6 +38,7 @@ __all__ = [
 UPPER_SHARES = (0.02, 0.005)  # least share of the smaller of high and low, best first
 MIN_STEP = 0.25  # least distance of positives from negatives, as a part of the usual distance
 ALL_NEGATIVE, MOSTLY_POSITIVE, ALL_POSITIVE = 0.25, 0.6, 0.7  # places between the usual levels
+NEARLY_ALL = 0.98
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,12 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Group:
-    """One normal component along a marker."""
+    """One normal component along a marker; `top` is the 99 % point where it was measured."""
 
     mean: float
     sd: float
     weight: float
+    top: float = np.nan
 
 
 @dataclass(frozen=True)
@@ -251,7 +255,9 @@ def split_marker(
     baseline: Baseline | None = None,
     negative: Group | None = None,
     positive: float = np.nan,
+    inherited: Split | None = None,
     upper: bool = False,
+    expected: bool = False,
     max_cuts: int = 3,
 ) -> Split:
     """Separate the events of a marker into a low and a high group.
@@ -266,8 +272,12 @@ def split_marker(
         Mean and spread of populations known to be negative for the marker.
     positive
         Usual level of the marker's positives; the panel's by default.
+    inherited
+        Split of the same marker among more events, used where these events show no valley.
     upper
         Separate high from low, rather than negative from the rest.
+    expected
+        Whether a definition says that there are two levels; a shallower valley will do then.
     max_cuts
         How many groups beyond the first are looked for.
 
@@ -281,7 +291,12 @@ def split_marker(
     if histogram.n_events < 2 * MIN_EVENTS:
         reason = f"only {histogram.n_events} events; {2 * MIN_EVENTS} are needed"
         return Split("undetermined", nothing, nothing, reason=reason)
-    cuts = find_cuts(histogram, max_cuts=max_cuts, scale=baseline.scale)
+    cuts = find_cuts(
+        histogram,
+        max_cuts=max_cuts,
+        scale=baseline.scale,
+        strictness=EXPECTED if expected else STRICT,
+    )
     places = [cut for cut, _ in cuts]
     groups = fit_groups(histogram, places, scale=baseline.scale)
     chosen = (
@@ -305,7 +320,22 @@ def split_marker(
     if upper:
         reason = "one population only"
         return Split("undetermined", whole, whole, reason=reason, method="unimodal")
+    if inherited is not None and inherited.informative:
+        return apply_split(histogram, whole, inherited)
     return judge_whole(histogram, whole, baseline=baseline, levels=levels, negative=negative)
+
+
+def apply_split(histogram: Histogram, whole: Group, inherited: Split) -> Split:
+    """Use the split of a wider population, unless nearly all events lie on one side of it."""
+    share = float(histogram.counts[histogram.centers > inherited.cut].sum())
+    share /= max(histogram.n_events, 1)
+    if NEARLY_ALL >= share >= 1 - NEARLY_ALL:
+        return replace(inherited, method="inherited", reason="no valley here; cut of the parent's")
+    if share > NEARLY_ALL:
+        reason = "all events lie above the parent's cut"
+        return Split("all_positive", whole, whole, reason=reason, method="inherited")
+    reason = "all events lie below the parent's cut"
+    return Split("all_negative", whole, whole, reason=reason, method="inherited")
 
 
 def below_positives(high: Group, baseline: Baseline, negative: Group | None) -> bool:
@@ -341,6 +371,9 @@ def judge_whole(
         return Split("all_negative", whole, whole, reason=reason, method="reference")
     share = min(max(high.weight, 1e-3), 0.999)
     cut = crossing(negative, high, float(np.log((1 - share) / share)))
+    # as with a fluorescence-minus-one control, positive is what few of the negatives reach
+    cut = float(np.fmax(cut, negative.top))
+    high = replace(high, mean=max(high.mean, cut))
     return split_of(negative, high, cut=cut, gap=0.0, method="reference", cuts=())
 
 

@@ -21,6 +21,9 @@ N_BINS = 400
 MIN_GAP = 0.10  # log units below the chord: two equal normals 2.35 standard deviations apart
 MIN_EVENTS = 20
 MIN_SHARE = 2e-4
+# standard deviations of counting noise that a dent's depth and its lack of events must exceed: where
+# two levels may or may not be, and where a definition says that there are two
+STRICT, EXPECTED = (3.5, 5.0), (2.5, 3.0)
 FINEST = 0.06  # kernel width, as a part of the usual distance of positives from negatives
 
 
@@ -93,8 +96,8 @@ def smoothed(histogram: Histogram, kernel: float) -> np.ndarray:
     return np.asarray(dense * (2 * np.sqrt(np.pi) * sigma) + 1.0)
 
 
-def concave_majorant(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Least concave function that is nowhere below y (upper hull by monotone chain)."""
+def concave_majorant(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Least concave function nowhere below y (upper hull by monotone chain), and its corners."""
     hull: list[int] = []
     for i in range(len(x)):
         while len(hull) > 1:
@@ -104,23 +107,29 @@ def concave_majorant(x: np.ndarray, y: np.ndarray) -> np.ndarray:
             else:
                 break
         hull.append(i)
-    return np.asarray(np.interp(x, x[hull], y[hull]))
+    return np.asarray(np.interp(x, x[hull], y[hull])), np.array(hull)
 
 
-def best_cut(histogram: Histogram, dense: np.ndarray) -> tuple[float, float] | None:
+def best_cut(
+    histogram: Histogram, dense: np.ndarray, *, strictness: tuple[float, float] = STRICT
+) -> tuple[float, float] | None:
     """Deepest significant dent of the log density: (cut, gap), or None if it is log-concave."""
     if histogram.n_events < 2 * MIN_EVENTS or len(histogram.centers) < 5:
         return None
     log_density = np.log(dense)
-    gap = concave_majorant(histogram.centers, log_density) - log_density
+    majorant, corners = concave_majorant(histogram.centers, log_density)
+    gap = majorant - log_density
     below = np.cumsum(histogram.counts)
     least = max(MIN_EVENTS, MIN_SHARE * below[-1])
     allowed = (below >= least) & (below[-1] - below >= least)
-    # what a dent of this size would be by counting noise alone: of the valley and of both shores
-    left = np.maximum.accumulate(dense)
-    right = np.maximum.accumulate(dense[::-1])[::-1]
-    noise = np.sqrt(1 / dense + 1 / np.minimum(left, right))
-    score = np.where(allowed & (gap > MIN_GAP) & (gap > 3 * noise), gap, -1.0)
+    # what a dent of this size would be by counting noise alone: of the valley and of its shores
+    after = np.clip(np.searchsorted(corners, np.arange(len(dense))), 1, len(corners) - 1)
+    shore = np.minimum(dense[corners[after - 1]], dense[corners[after]])
+    noise = np.sqrt(1 / dense + 1 / shore)
+    # and how many events are missing below the chord, in standard deviations
+    deficit = (np.exp(majorant) - dense) / np.exp(majorant / 2)
+    sure = (gap > MIN_GAP) & (gap > strictness[0] * noise) & (deficit > strictness[1])
+    score = np.where(allowed & sure, gap, -1.0)
     # a plateau of equal depth (an empty valley) is cut in its middle
     top = float(score.max())
     if top <= 0:
@@ -130,7 +139,11 @@ def best_cut(histogram: Histogram, dense: np.ndarray) -> tuple[float, float] | N
 
 
 def find_cuts(
-    histogram: Histogram, *, max_cuts: int = 3, scale: float = 0.0
+    histogram: Histogram,
+    *,
+    max_cuts: int = 3,
+    scale: float = 0.0,
+    strictness: tuple[float, float] = STRICT,
 ) -> list[tuple[float, float]]:
     """Cut the marker wherever its log density is not concave; (cut, gap) in rising order.
 
@@ -146,7 +159,7 @@ def find_cuts(
         low, high = pending.pop(0)
         keep = (histogram.centers >= low) & (histogram.centers < high)
         piece = Histogram(histogram.centers[keep], histogram.counts[keep])
-        cut = best_cut(piece, dense[keep]) if keep.sum() > 5 else None
+        cut = best_cut(piece, dense[keep], strictness=strictness) if keep.sum() > 5 else None
         if cut is None:
             continue
         found.append(cut)

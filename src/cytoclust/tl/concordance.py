@@ -105,8 +105,8 @@ def compare_gates(
     checks.check_key(adata, key, remedy="Run tl.annotate_phenotypes first.")
     if isinstance(gates, str):
         checks.check_key(adata, gates)
-        gates = adata.obs[gates]
-    gate = gates.reindex(adata.obs_names).astype("string").fillna("")
+    given = adata.obs[gates] if isinstance(gates, str) else gates
+    gate = given.reindex(adata.obs_names).astype("string").fillna("")
     keep = (gate != "").to_numpy()
     if not keep.any():
         msg = (

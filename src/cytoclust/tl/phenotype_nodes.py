@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from cytoclust.tl.definitions import Condition, Definitions, Population, Rule
 
-MAX_FIT = 60_000
+MAX_FIT = 40_000
 MAX_STATES_PER_NAME = 8
 MIN_EXPLAINED = 0.02  # share of a marker's variance between states, to tell them apart
 
@@ -48,7 +48,7 @@ def usable(rule: Rule, splits: Mapping[Key, Split]) -> tuple[bool, list[str]]:
             for group in rule.any_of
         ]
         if all(groups):
-            lacking += min(groups, key=lambda group: (len(group), group))
+            lacking += min(groups, key=lambda group: len(list(group)))
     return not lacking, lacking
 
 
@@ -109,7 +109,7 @@ def fit_node(
     take: Callable[[str, np.ndarray], np.ndarray],
     index: np.ndarray,
     features: Sequence[str],
-    references: Callable[[str], tuple[Group | None, float]],
+    references: Callable[[str], tuple[Group | None, float, Split | None]],
     baseline: Baseline,
     given: Mapping[str, float],
     n_iter: int = 2,
@@ -127,8 +127,8 @@ def fit_node(
     features
         Markers that may tell populations apart besides those of the rules.
     references
-        ``references(marker)`` returns what negatives look like, if that is known, and the usual
-        level of positives.
+        ``references(marker)`` returns what negatives look like, if that is known, the usual
+        level of positives, and the split of the same marker among more events.
     baseline
         Where negatives and positives usually lie in this panel.
     given
@@ -148,13 +148,15 @@ def fit_node(
         if marker not in measured:
             continue
         histogram = count_values(take(marker, counted))
-        negative, positive = references(marker)
+        negative, positive, inherited = references(marker)
         node.splits[key] = split_marker(
             histogram,
             baseline=None if marker in SCATTER else baseline,
             negative=negative,
             positive=positive,
+            inherited=inherited,
             upper=upper,
+            expected=True,
         )
         if marker in given and not upper:
             node.splits[key] = move_cut(node.splits[key], given[marker])

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from cytoclust import schema
-from cytoclust.numerics.mixtures import Group
+from cytoclust.numerics.mixtures import Group, Split
 from cytoclust.tl.phenotype_nodes import fit_node, thinned
 from cytoclust.tl.phenotype_panel import Panel, usual_levels
 from cytoclust.tl.phenotype_scores import Node, assign_node
@@ -85,19 +85,29 @@ class Walk:
                 self.members[name] = mine
                 self.codes[mine] = self.names.index(name)
 
-    def reference(self, marker: str, *, parent: str) -> tuple[Group | None, float]:
-        """Level and spread of events known to be negative for a marker; usual positive level."""
-        split = self.splits.get(marker)
-        usual = split is not None and split.informative and bool(parent)
-        positive = split.high.mean if split is not None and usual else np.nan
-        lineage = set(self.definitions.path(parent)) if parent else set()
+    def reference(self, marker: str, *, parent: str) -> tuple[Group | None, float, Split | None]:
+        """Known negatives of a marker, usual level of its positives, and its split further up."""
+        if not parent:
+            return None, np.nan, None
+        split = self.inherited(marker, parent)
+        positive = split.high.mean if split is not None else np.nan
+        lineage = set(self.definitions.path(parent))
         for name in self.definitions.negative.get(marker, ()):
             rows = self.members.get(name)
-            if rows is None or len(rows) < MIN_REFERENCE or name in lineage or not parent:
+            if rows is None or len(rows) < MIN_REFERENCE or name in lineage:
                 continue
-            low, middle, high = np.quantile(
-                self.panel.take(marker, thinned(rows, 50_000)), [0.25, 0.5, 0.75]
+            low, middle, high, top = np.quantile(
+                self.panel.take(marker, thinned(rows, 50_000)), [0.25, 0.5, 0.75, 0.99]
             )
             spread = max(float(high - low) / 1.349, 0.09 * self.baseline.scale, 1e-6)
-            return Group(float(middle), spread, 1.0), positive
-        return (split.low if split is not None and usual else None), positive
+            return Group(float(middle), spread, 1.0, float(top)), positive, split
+        return (split.low if split is not None else None), positive, split
+
+    def inherited(self, marker: str, parent: str) -> Split | None:
+        """Split of a marker by the nearest ancestor that has one, or among all events."""
+        for ancestor in self.definitions.path(parent)[-2::-1]:
+            split = self.nodes[ancestor].splits.get((marker, False))
+            if split is not None and split.informative:
+                return split
+        split = self.splits.get(marker)
+        return split if split is not None and split.informative else None

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cytoclust.numerics.mixtures import Baseline, Split
 
 __all__ = ["annotate_phenotypes", "call_markers"]
+MIN_DIFFERENCE = 0.01  # share of a group's events that its own cut calls differently
 
 
 def call_markers(
@@ -44,8 +45,8 @@ def call_markers(
     adata
         Events with transformed values in ``X`` (after `pp.arcsinh`, or exported after transformation).
     compartment_key
-        Column of ``obs`` (compartment or batch) to look for differences in: a group whose cut lies
-        outside the uncertainty band of the pooled one gets its own row, others are pooled.
+        Column of ``obs`` (compartment or batch) to look for differences in: a group whose own cut
+        calls more than 1 % of its events differently gets its own row, others are pooled.
     cutoffs
         Marker to cut-off, in units of ``X``, that replace those found; `annotate_phenotypes` keeps
         to them.
@@ -139,7 +140,7 @@ def usable_rows(adata: AnnData) -> np.ndarray:
 def own_rows(
     adata: AnnData, key: str, *, panel: Panel, baseline: Baseline, pooled: Mapping[str, Split]
 ) -> list[dict[str, object]]:
-    """Cut-offs of groups that differ from the pooled ones by more than the uncertainty band."""
+    """Cut-offs of groups whose own cut calls more than 1 % of their events differently."""
     groups = adata.obs[key].astype("category")
     found = []
     for number, group in enumerate(groups.cat.categories):
@@ -147,8 +148,10 @@ def own_rows(
         for marker, whole in pooled.items():
             if not whole.informative or marker in SCATTER or len(rows) < MIN_PARENT:
                 continue
-            split = split_marker(count_values(panel.take(marker, rows)), baseline=baseline)
-            if split.informative and not whole.band[0] <= split.cut <= whole.band[1]:
+            values = panel.take(marker, rows)
+            split = split_marker(count_values(values), baseline=baseline)
+            between = np.mean((values > split.cut) != (values > whole.cut))
+            if split.informative and between > MIN_DIFFERENCE:
                 row = evidence.cutoff_row(marker, split)
                 found.append({"channel": panel.channels[marker], "compartment": str(group), **row})
     return found
@@ -218,7 +221,7 @@ def annotate_phenotypes(
     normal component in the markers of the rules, which resolves overlap in one marker by the others
     but cannot overrule clear calls. Needed markers that are missing or tell nothing lead to the
     rule's fallback or to the parent's name, with the reason. Cost is linear in events; fits use at
-    most 60,000 evenly spaced events of a parent. Deterministic.
+    most 40,000 evenly spaced events of a parent. Deterministic.
 
     Examples
     --------
