@@ -21,6 +21,15 @@ counts = pd.DataFrame(
 
 # %% The same function as for event data
 result = cc.tl.differential_abundance(
-    counts, samples=samples, sample_key="sample", donor_key="patient", treatment_key="visit", baseline="d0"
+    counts,
+    samples=samples,
+    sample_key="sample",
+    donor_key="patient",
+    treatment_key="visit",
+    baseline="d0",
 )
-print(result[["population", "contrast", "log2_fold_change", "ci_low", "ci_high", "fdr", "status"]].to_string(index=False))
+print(
+    result[
+        ["population", "contrast", "log2_fold_change", "ci_low", "ci_high", "fdr", "status"]
+    ].to_string(index=False)
+)

@@ -27,5 +27,9 @@ print(adata)
 # %% What changed, when, and where
 table = adata.uns["cytoclust"]["differential_abundance"]["table"]
 found = table[table["fdr"] < 0.05].sort_values("fdr")
-print(found[["population", "compartment", "contrast", "log2_fold_change", "fdr"]].to_string(index=False))
+print(
+    found[["population", "compartment", "contrast", "log2_fold_change", "fdr"]].to_string(
+        index=False
+    )
+)
 print("Report:", folder / "run" / "report.html")

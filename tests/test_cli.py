@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from typer.testing import CliRunner
@@ -11,13 +11,18 @@ from typer.testing import CliRunner
 import cytoclust as cc
 from cytoclust.cli import app
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 runner = CliRunner()
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study")
-    cc.simulate.study(folder, n_patients=4, visits=("d0", "d7"), events_per_sample=(300, 400), rng=5)
+    cc.simulate.study(
+        folder, n_patients=4, visits=("d0", "d7"), events_per_sample=(300, 400), rng=5
+    )
     return folder
 
 
@@ -37,7 +42,9 @@ def test_design_prints_the_grid(study: Path) -> None:
 
 
 def test_design_with_a_typo_exits_with_one(study: Path) -> None:
-    shown = runner.invoke(app, ["design", "--samples", str(study / "samples.csv"), "--treatment", "vist"])
+    shown = runner.invoke(
+        app, ["design", "--samples", str(study / "samples.csv"), "--treatment", "vist"]
+    )
     assert shown.exit_code == 1
     assert "visit" in shown.stderr
     assert "Traceback" not in shown.output
@@ -60,7 +67,16 @@ def test_inspect_of_what_is_no_fcs_file(tmp_path: Path) -> None:
 
 
 def test_run(study: Path, tmp_path: Path) -> None:
-    arguments = ["--treatment", "visit", "--compartment", "compartment", "--donor", "patient", "--n-jobs", "1"]
+    arguments = [
+        "--treatment",
+        "visit",
+        "--compartment",
+        "compartment",
+        "--donor",
+        "patient",
+        "--n-jobs",
+        "1",
+    ]
     files = ["--samples", str(study / "samples.csv"), "--panel", str(study / "panel.csv")]
     shown = runner.invoke(app, ["run", *files, "--out", str(tmp_path / "run"), *arguments])
     assert shown.exit_code == 0, shown.output

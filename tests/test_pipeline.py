@@ -23,13 +23,20 @@ COLUMNS = [
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study")
-    cc.simulate.study(folder, n_patients=5, visits=("d0", "d7", "d28"), events_per_sample=(600, 900), rng=11)
+    cc.simulate.study(
+        folder, n_patients=5, visits=("d0", "d7", "d28"), events_per_sample=(600, 900), rng=11
+    )
     return folder
 
 
 def analyse(study: Path, out: Path | None = None, **options: object) -> ad.AnnData:
     return cc.pipeline.run(
-        study / "samples.csv", study / "panel.csv", out, **DESIGN, definitions=("human_leukocyte", "b_all"), **options
+        study / "samples.csv",
+        study / "panel.csv",
+        out,
+        **DESIGN,
+        definitions=("human_leukocyte", "b_all"),
+        **options,
     )
 
 
@@ -41,7 +48,7 @@ def finished(study: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[ad.
 
 def test_every_file_is_left(finished: tuple[ad.AnnData, Path]) -> None:
     _, out = finished
-    names = "abundance abundance_levels state counts phenotypes qc".split()
+    names = ("abundance", "abundance_levels", "state", "counts", "phenotypes", "qc")
     wanted = ["report.html", "study.h5ad", "run.json", *(f"tables/{name}.csv" for name in names)]
     assert [name for name in wanted if not (out / name).is_file()] == []
     assert list((out / "figures").iterdir())
@@ -56,7 +63,7 @@ def test_abundance_has_every_row(finished: tuple[ad.AnnData, Path]) -> None:
     table = pd.read_csv(out / "tables" / "abundance.csv")
     assert list(table.columns) == COLUMNS
     cells = table.groupby("population")[["compartment", "contrast"]].size()
-    assert cells.nunique() == 1
+    assert len(set(cells)) == 1
     assert set(table["compartment"]) == {"PB", "BM", "BM - PB"}
     assert set(table["contrast"]) == {"d7 - d0", "d28 - d0", "d28 - d7"}
     assert set(table["population"]) <= set(adata.obs[schema.PHENOTYPE].cat.categories)
@@ -66,12 +73,16 @@ def test_abundance_has_every_row(finished: tuple[ad.AnnData, Path]) -> None:
 def test_counts_go_back_into_the_test(finished: tuple[ad.AnnData, Path], study: Path) -> None:
     _, out = finished
     counts = pd.read_csv(out / "tables" / "counts.csv", index_col=0)
-    again = cc.tl.differential_abundance(counts, samples=pd.read_csv(study / "samples.csv"), **DESIGN)
+    again = cc.tl.differential_abundance(
+        counts, samples=pd.read_csv(study / "samples.csv"), **DESIGN
+    )
     first = pd.read_csv(out / "tables" / "abundance.csv")
     keys = ["population", "compartment", "contrast"]
     both = first.merge(again, on=keys, suffixes=("", "_again"))
     assert len(both) > 0
-    np.testing.assert_allclose(both["log2_fold_change"], both["log2_fold_change_again"], rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(
+        both["log2_fold_change"], both["log2_fold_change_again"], rtol=1e-6, atol=1e-9
+    )
 
 
 def test_no_event_is_lost(finished: tuple[ad.AnnData, Path], study: Path) -> None:
@@ -96,29 +107,39 @@ def test_h5ad_reads_back_equal(finished: tuple[ad.AnnData, Path]) -> None:
         assert (again.obs[key].astype(str) == adata.obs[key].astype(str)).all(), key
     table = adata.uns[schema.UNS]["differential_abundance"]["table"]
     pd.testing.assert_frame_equal(
-        again.uns[schema.UNS]["differential_abundance"]["table"], table, check_dtype=False, check_names=False
+        again.uns[schema.UNS]["differential_abundance"]["table"],
+        table,
+        check_dtype=False,
+        check_names=False,
     )
 
 
 @pytest.mark.slow
-def test_same_answer_on_one_thread_and_again(finished: tuple[ad.AnnData, Path], study: Path) -> None:
+def test_same_answer_on_one_thread_and_again(
+    finished: tuple[ad.AnnData, Path], study: Path
+) -> None:
     adata, _ = finished
     again = analyse(study, n_jobs=1)
     for key in (schema.LEIDEN, schema.PHENOTYPE):
         assert (again.obs[key] == adata.obs[key]).all()
     np.testing.assert_array_equal(again.obsm[schema.UMAP], adata.obsm[schema.UMAP])
     pd.testing.assert_frame_equal(
-        again.uns[schema.UNS]["differential_abundance"]["table"], adata.uns[schema.UNS]["differential_abundance"]["table"]
+        again.uns[schema.UNS]["differential_abundance"]["table"],
+        adata.uns[schema.UNS]["differential_abundance"]["table"],
     )
 
 
+@pytest.mark.filterwarnings("ignore:DataFrame is highly fragmented")  # scanpy's own table
 def test_scanpy_works_on_the_result(finished: tuple[ad.AnnData, Path]) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
     import scanpy as sc
 
-    adata = finished[0].copy()
+    adata = finished[0]
+    adata = adata[
+        :, adata.var[schema.MARKER_CLASS] != "none"
+    ].copy()  # scatter is linear; scanpy takes exp
     sc.tl.rank_genes_groups(adata, "leiden", method="t-test_overestim_var", use_raw=False)
     assert "rank_genes_groups" in adata.uns
     assert sc.pl.umap(adata, color="phenotype", show=False) is not None
@@ -149,13 +170,15 @@ def test_output_folder_that_cannot_be_written(study: Path) -> None:
 
 
 def test_design_column_with_a_typo(study: Path) -> None:
-    with pytest.raises(cc.errors.CytoclustError, match="vist.*visit"):
+    with pytest.raises(cc.errors.CytoclustError, match=r"vist.*visit"):
         cc.pipeline.run(study / "samples.csv", study / "panel.csv", treatment_key="vist")
 
 
 def test_baseline_that_is_no_level(study: Path) -> None:
-    with pytest.raises(cc.errors.CytoclustError, match="d1.*d0"):
-        cc.pipeline.run(study / "samples.csv", study / "panel.csv", treatment_key="visit", baseline="d1")
+    with pytest.raises(cc.errors.CytoclustError, match=r"d1.*d0"):
+        cc.pipeline.run(
+            study / "samples.csv", study / "panel.csv", treatment_key="visit", baseline="d1"
+        )
 
 
 def test_missing_file(study: Path) -> None:

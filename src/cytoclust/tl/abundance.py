@@ -134,8 +134,9 @@ def differential_abundance(  # noqa: PLR0913, the study's columns are named one 
     Notes
     -----
     Each compartment is fitted separately, so that a noisier compartment cannot make another look
-    significant. Library size = cells x trimmed log-ratio size factor; populations that change 8-fold
-    or more in a first fit leave the reference (a drug that removes a lineage would shift all others); limma-voom with one mean per
+    significant. Library size = cells x trimmed log-ratio size factor. Where populations vanish (change
+    8-fold or more in a first fit), they and those that then change 2-fold or more leave the reference:
+    a drug that removes a lineage would shift all others. limma-voom with one mean per
     level, one correlation within donors, moderated t. The interaction row (compartment "BM - PB")
     is the difference of two compartments with Welch-Satterthwaite degrees of freedom.
     False discovery rates (Benjamini-Hochberg) are per level, denominator, compartment and contrast.

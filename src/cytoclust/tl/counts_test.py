@@ -25,7 +25,8 @@ __all__ = ["Denominator", "Method", "Options", "counts_result", "log_ratio_libra
 Method = Literal["voom"]
 Denominator = Literal["log_ratio", "total", "parent", "absolute"]
 MIN_REFERENCE = 4  # populations that size factors should rest on
-VANISHING = 3.0  # log2 change from which a population says nothing about the others
+VANISHING = 3.0  # log2 change by which a population pulls at the reference of all others
+CHANGED = 1.0  # and by which it leaves too, once one has vanished
 ALPHA = 0.05
 
 
@@ -42,36 +43,49 @@ class Options:
 def log_ratio_library(
     counts: pd.DataFrame, totals: NDArray[np.float64], plan: Design, *, options: Options
 ) -> NDArray[np.float64]:
-    """Cells of each sample times its size factor, from the populations that neither vanish nor explode.
+    """Cells of each sample times its size factor, from the populations that may serve as reference.
 
     A trimmed mean bears a few changed populations, but not a whole lineage that a drug removes: each
-    of its members pulls at the reference of all others. So populations that change 8-fold or more
-    (at a false discovery rate of 5 %) in a first fit leave the reference of the second.
+    of its members pulls at the reference of all others. So where populations change 8-fold or more in
+    a first fit they leave the reference, and so do those that change 2-fold or more in the second.
     """
     cells = counts.to_numpy(dtype=np.float64)
-    n_reference = int(reference_rows(cells).sum())
-    if n_reference < MIN_REFERENCE:
+    usable = reference_rows(cells)
+    if usable.sum() < MIN_REFERENCE:
         text = (
-            f"log-ratio size factors rest on {n_reference} populations with 3 cells in more than "
+            f"log-ratio size factors rest on {int(usable.sum())} populations with 3 cells in more than "
             "half of the samples; with so few, a change of one looks like a change of the "
             "others. Use denominator='total' or finer populations."
         )
         warnings.warn(text, StatisticsWarning, stacklevel=5)
-    first = totals * size_factors(cells, totals)
-    labels = pd.DataFrame(
-        {"population": np.arange(len(cells)), "level": "", "parent": "", "denominator": ""}
-    )
-    table = counts_result(cells, first, plan, options=options, labels=labels)
+    library = totals * size_factors(cells, totals)
+    steady = np.ones(len(cells), dtype=bool)
+    for limit in (VANISHING, CHANGED):
+        left = steady & ~changed_rows(cells, library, plan, options=options, limit=limit)
+        if left.all() or (usable & left).sum() < MIN_REFERENCE:
+            break
+        steady = left
+        library = totals * size_factors(cells, totals, steady)
+    if not steady.all():
+        logger.info("log-ratio reference without %s", listing(counts.index[~steady]))
+    return library
+
+
+def changed_rows(
+    cells: NDArray[np.float64],
+    library: NDArray[np.float64],
+    plan: Design,
+    *,
+    options: Options,
+    limit: float,
+) -> NDArray[np.bool_]:
+    """Rows that change significantly by `limit` (log2) or more in a contrast within a compartment."""
+    rows = np.arange(len(cells))
+    labels = pd.DataFrame({"population": rows, "level": "", "parent": "", "denominator": ""})
+    table = counts_result(cells, library, plan, options=options, labels=labels)
     within = table["compartment"].isin(list(plan.compartments))
-    far = (table["log2_fold_change"].abs() >= VANISHING) & (table["fdr"] < ALPHA)
-    steady = ~np.isin(np.arange(len(cells)), table.loc[within & far, "population"])
-    if steady.all() or (reference_rows(cells) & steady).sum() < MIN_REFERENCE:
-        return first
-    logger.info(
-        "log-ratio reference without populations that change 8-fold or more: %s",
-        listing(counts.index[~steady]),
-    )
-    return totals * size_factors(cells, totals, steady)
+    far = (table["log2_fold_change"].abs() >= limit) & (table["fdr"] < ALPHA)
+    return np.isin(rows, table.loc[within & far, "population"])
 
 
 def counts_result(
