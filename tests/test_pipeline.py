@@ -129,7 +129,8 @@ def test_same_answer_on_one_thread_and_again(
     )
 
 
-@pytest.mark.filterwarnings("ignore:DataFrame is highly fragmented")  # scanpy's own table
+@pytest.mark.filterwarnings("ignore:DataFrame is highly fragmented")  # both are scanpy's own
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 def test_scanpy_works_on_the_result(finished: tuple[ad.AnnData, Path]) -> None:
     import matplotlib as mpl
 

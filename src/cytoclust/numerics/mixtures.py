@@ -232,10 +232,8 @@ def choose_cut(
     eligible = smaller >= MIN_SHARE
     if upper:
         # a few outliers may be positive events, but hardly the upper level of a population
-        for share in UPPER_SHARES:
-            if (smaller >= share).any():
-                eligible = smaller >= share
-                break
+        well, least = UPPER_SHARES
+        eligible = smaller >= (well if (smaller >= well).any() else least)
     step = MIN_STEP * (baseline.scale or means[-1] - means[0])
     if upper:
         step /= 2
