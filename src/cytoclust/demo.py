@@ -23,7 +23,7 @@ LINEAGES = {
         "naive Treg", "effector Treg", "gd T", "NKT-like", "T cell", "CD4 T", "CD8 T", "Treg", "DN T", "DP T", "MAIT",
     ),
     "NK": ("CD56bright NK", "CD56dim CD57- NK", "CD56dim CD57+ NK", "NK cell", "CD56dim NK"),
-    "B": ("naive B", "memory B", "B-ALL blast", "haematogone", "B cell", "plasmablast"),
+    "B": ("naive B", "memory B", "B-ALL blast", "haematogone", "B-cell precursor", "B cell", "plasmablast"),
     "myeloid": (
         "classical monocyte", "intermediate monocyte", "non-classical monocyte", "monocyte", "mDC", "pDC",
         "dendritic cell", "neutrophil", "basophil", "granulocyte", "myeloid cell", "eosinophil",
