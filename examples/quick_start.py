@@ -1,6 +1,6 @@
 """From a folder of FCS files to tested changes, in a few lines.
 
-A small study is simulated first, so that the script runs anywhere in about a minute.
+A small study is simulated first, so that the script runs anywhere within a minute.
 """
 
 # %% A study: FCS files, samples.csv, panel.csv
@@ -10,7 +10,7 @@ from pathlib import Path
 import cytoclust as cc
 
 folder = Path(tempfile.mkdtemp())
-cc.simulate.study(folder / "study", n_patients=8, events_per_sample=(800, 1200), rng=1)
+cc.simulate.study(folder / "study", n_patients=6, events_per_sample=(300, 500), rng=1)
 
 # %% Everything in one call
 adata = cc.pipeline.run(

@@ -12,7 +12,7 @@ import scanpy as sc
 import cytoclust as cc
 
 folder = Path(tempfile.mkdtemp())
-cc.simulate.study(folder, n_patients=6, events_per_sample=(500, 800), rng=2)
+cc.simulate.study(folder, n_patients=5, events_per_sample=(300, 500), rng=2)
 adata = cc.io.read_study(folder / "samples.csv", folder / "panel.csv")
 
 # %% Flags with reasons; only filter_events drops
