@@ -19,7 +19,7 @@ from cytoclust.tl.counts_table import (
     from_tables,
     hierarchy_table,
 )
-from cytoclust.tl.counts_test import (
+from cytoclust.tl.counts_fit import (
     Denominator,
     Method,
     Options,
