@@ -12,19 +12,19 @@ import pandas as pd
 from cytoclust import get, schema
 from cytoclust.checks import check_one_of, check_positive, listing, logger
 from cytoclust.errors import ArgumentError
-from cytoclust.tl.counts_table import (
-    Abundance,
-    direct_parents,
-    from_anndata,
-    from_tables,
-    hierarchy_table,
-)
 from cytoclust.tl.counts_fit import (
     Denominator,
     Method,
     Options,
     counts_result,
     log_ratio_library,
+)
+from cytoclust.tl.counts_table import (
+    Abundance,
+    direct_parents,
+    from_anndata,
+    from_tables,
+    hierarchy_table,
 )
 from cytoclust.tl.design import Design, design
 from cytoclust.tl.results import (
