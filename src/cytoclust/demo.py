@@ -104,6 +104,7 @@ def compare_effects(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Join results with planted effects: (every planted change, every finding), each with a verdict."""
     planted = pd.read_csv(truth / "effects.csv").rename(columns={"log2_fold_change": "planted"})
+    planted = planted.astype({"planted": float})  # a table without rows has no dtype of its own
     keys = ["population", "compartment", "contrast"]
     results = abundance[~abundance["compartment"].astype(str).str.contains(" - ", regex=False)]
     joined = planted.merge(results, on=keys, how="left")
