@@ -28,6 +28,7 @@ MIN_REFERENCE = 4  # populations that size factors should rest on
 VANISHING = 3.0  # log2 change by which a population pulls at the reference of all others
 CHANGED = 1.0  # and by which it leaves too, once one has vanished
 ALPHA = 0.05
+SAME_SHARE = 1e-9  # relative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,20 +109,37 @@ def counts_result(
             f"{options.min_cells:g} cells in {n} of {len(unit.samples)} samples; needs {need}"
             for n in enough.sum(axis=1)
         ]
+        varies = kept & ~tracks_library(cells, sizes)
         fit = None
-        if kept.any() and not all(unit.reasons):
+        if varies.any() and not all(unit.reasons):
             with thread_limit(1):
                 fit, rho = fit_abundance(
-                    cells[kept],
-                    sizes[kept],
+                    cells[varies],
+                    sizes[varies],
                     unit.matrix,
                     contrasts=unit.contrasts,
                     blocks=unit.blocks,
                 )
             logger.info("%s: correlation within donors %.3f", unit.compartment, rho)
         lost = "too few samples with enough cells, or no variation between them"
-        return Outcome.collect(fit, kept, unit, reasons=(np.array(why, dtype=object), lost))
+        reasons = (np.array(why, dtype=object), lost)
+        return Outcome.collect(fit, kept, unit, reasons=reasons, fitted=varies)
 
     present = None if np.isfinite(shares).all() else np.isfinite(shares)
     tested = fit_everywhere(plan, fit_unit)
     return tidy(plan, tested, labels, kind="abundance", method=options.method, present=present)
+
+
+def tracks_library(cells: NDArray[np.float64], library: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Rows that are one share of the library in every sample: all of it, or its only reference.
+
+    Such a row says nothing but the pseudocount of the log ratio, yet without any scatter.
+    """
+    tracks = np.zeros(len(cells), dtype=bool)
+    if not cells.size:
+        return tracks
+    for pseudocount in (0.0, 0.5):  # size factors rest on cells + 0.5
+        share = np.where(np.isfinite(library), (cells + pseudocount) / library, np.nan)
+        lowest, highest = np.fmin.reduce(share, axis=1), np.fmax.reduce(share, axis=1)
+        tracks |= highest - lowest <= SAME_SHARE * highest
+    return np.asarray(tracks & (cells > 0).any(axis=1))

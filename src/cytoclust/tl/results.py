@@ -51,16 +51,17 @@ class Outcome:
         unit: Unit,
         *,
         reasons: tuple[NDArray[Any], str],
+        fitted: NDArray[np.bool_] | None = None,
     ) -> Outcome:
-        """Spread the fit of the `kept` rows over all rows.
+        """Spread the fit of the `kept` rows (or of those of them that were `fitted`) over all rows.
 
-        `reasons` = why each row was not fitted, and why a fitted row gave no estimate.
+        `reasons` = why each row was not kept, and why a kept row gave no estimate.
         """
         shape = (len(kept), len(unit.reasons))
         values = [np.full(shape, np.nan) for _ in range(3)]
         if fit is not None:
             for target, source in zip(values, (fit.estimate, fit.std_error, fit.df), strict=True):
-                target[kept] = source
+                target[kept if fitted is None else fitted] = source
         estimable = np.array([not reason for reason in unit.reasons])
         found = np.isfinite(values[0]) & np.isfinite(values[1]) & (values[1] > 0)
         found &= np.isfinite(values[2]) & (values[2] > 0) & estimable

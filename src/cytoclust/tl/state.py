@@ -318,6 +318,8 @@ def _test(table: Medians, plan: Design, min_events: int) -> pd.DataFrame:
 
 def _without_donor_contrasts(unit: Unit) -> Unit:
     """Mark contrasts that fixed donor means make inestimable."""
+    if all(unit.reasons):  # perhaps without any sample
+        return unit
     allowed, df = estimable(unit.matrix, unit.contrasts, unit.blocks)
     where = "" if unit.compartment == "all" else f" in {unit.compartment}"
     reasons = []
