@@ -97,6 +97,29 @@ def package_version(name: str) -> str:
         return "unknown"
 
 
+def matrix_fault(values: np.ndarray, names: Sequence[str]) -> str:
+    """Name the entry of a spillover matrix that is to blame: not finite, or the most alike two rows.
+
+    Parameters
+    ----------
+    values
+        (n_channels, n_channels)
+    names
+        Channel of each row and column.
+    """
+    bad = np.argwhere(~np.isfinite(values))
+    if len(bad):
+        row, column = bad[0]
+        return f"the entry from {names[row]} to {names[column]} is not finite"
+    lengths = np.linalg.norm(values, axis=1)
+    if not lengths.all():
+        return f"the row of {names[int(np.argmin(lengths))]} is zero"
+    alike = np.abs(values @ values.T) / np.outer(lengths, lengths)
+    np.fill_diagonal(alike, 0)
+    row, column = divmod(int(np.argmax(alike)), len(alike))
+    return f"the rows of {names[row]} and {names[column]} are most alike"
+
+
 def select_markers(adata: AnnData, markers: Sequence[str] | None = None) -> list[int]:
     """Return the columns of markers (by marker or channel name); by default those of class type."""
     if markers is None:

@@ -146,7 +146,7 @@ def test_categories_keep_their_order() -> None:
     table = read_samples(sheet)
     assert list(table["visit"].cat.categories) == ["d0", "d7"]
     assert table.index.tolist() == ["1", "2"]
-    assert list(table["dose"].cat.categories) == ["0.5", "0.0"]
+    assert list(table["dose"].cat.categories) == ["0.5", "0"]
 
 
 @pytest.mark.parametrize(

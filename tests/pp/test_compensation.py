@@ -150,7 +150,7 @@ def test_given_matrix(study: Callable[..., AnnData], tmp_path: Path) -> None:
         ([[100.0, 20], [5, 100]], ["FITC-A", "PE-A"], "Divide percentages by 100"),
         ([[1.0, 0.2], [0.1, 1]], ["FITC-A", "APC-A"], "'APC-A', which the study does not"),
         ([[1.0, 1], [1, 1]], ["FITC-A", "PE-A"], "most alike"),
-        ([[1.0, np.nan], [0, 1]], ["FITC-A", "PE-A"], "Correct the entry from FITC-A to PE-A"),
+        ([[1.0, np.nan], [0, 1]], ["FITC-A", "PE-A"], "the entry from FITC-A to PE-A"),
         ([["1", "x"], ["0", "1"]], ["FITC-A", "PE-A"], "expected numbers"),
     ],
 )

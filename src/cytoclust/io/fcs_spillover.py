@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from cytoclust.checks import matrix_fault
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -181,10 +183,10 @@ def _checked(
     values = values[np.ix_(order, order)]
     names = [channels[columns[index]] for index in order]
     if not np.isfinite(values).all():
-        msg = "holds values that are not finite"
+        msg = f"holds values that are not finite: {matrix_fault(values, names)}"
         raise SpilloverError(msg)
     singular = np.linalg.svd(values, compute_uv=False)
     if singular[-1] <= singular[0] * SMALLEST_RECIPROCAL_CONDITION:
-        msg = "is singular and cannot be inverted"
+        msg = f"is singular and cannot be inverted: {matrix_fault(values, names)}"
         raise SpilloverError(msg)
     return pd.DataFrame(values, index=names, columns=names)

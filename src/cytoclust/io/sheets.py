@@ -23,7 +23,8 @@ MARKER_CLASSES = ("type", "state", "none")
 SCALES = ("linear", "transformed")
 MISSING = frozenset({"", "NA", "N/A", "NaN", "nan", "<NA>", "None"})
 RESERVED = frozenset(
-    {schema.EVENT, schema.LEIDEN, schema.PHENOTYPE, schema.PHENOTYPE_CLUSTER, schema.QC_PASS}
+    {schema.EVENT, schema.LEIDEN, schema.PHENOTYPE, schema.PHENOTYPE_CLUSTER}
+    | {schema.PHENOTYPE_FAR, schema.QC_PASS}
     | set(schema.QC_FLAGS)
 )
 
@@ -128,7 +129,7 @@ def _categories(values: pd.Series[str], given: pd.Series[str] | None) -> pd.Cate
     text = [None if value in MISSING else value for value in values]
     present = list(dict.fromkeys(value for value in text if value is not None))
     if given is not None and isinstance(given.dtype, pd.CategoricalDtype):
-        ordered = [str(level).strip() for level in given.cat.categories]
+        ordered = [_text(level) for level in given.cat.categories]
         present = [level for level in ordered if level in set(present)]
     return pd.Categorical(text, categories=present)
 
@@ -208,11 +209,17 @@ def _cofactor(text: str, channel: str, where: str) -> float:
 
 def _text_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table as text without blanks around it; missing values are empty."""
-    columns = {
-        str(name).strip(): ["" if pd.isna(value) else str(value).strip() for value in table[name]]
-        for name in table.columns
-    }
+    columns = {str(name).strip(): [_text(v) for v in table[name]] for name in table.columns}
     return pd.DataFrame(columns, dtype="object" if not columns else None)
+
+
+def _text(value: object) -> str:
+    """Return a cell as text; 7.0 is 7, as pandas makes numbers with an empty cell between them."""
+    if value is None or value is pd.NA or value is pd.NaT or value != value:  # noqa: PLR0124
+        return ""
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value).strip()
 
 
 def _read_csv(path: str | PathLike[str]) -> pd.DataFrame:

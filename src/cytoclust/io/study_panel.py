@@ -201,6 +201,8 @@ def refuse_transformed(values: NDArray[np.float32], var: pd.DataFrame) -> None:
     unsaid = np.flatnonzero(measured & (var[schema.SCALE] == "").to_numpy())
     if len(unsaid) and len(values):
         lowest, highest = _limits(values, unsaid)
+        if lowest >= highest:  # no finite value, or one value only: says nothing about the scale
+            lowest, highest = -np.inf, np.inf
         whole = lowest >= 0.0 and highest <= LARGEST_CHANNEL_VALUE
         if whole or max(-lowest, highest) <= LARGEST_LOGICLE_VALUE:
             msg = (

@@ -337,24 +337,13 @@ def _matched(adata: AnnData, matrix: pd.DataFrame, *, where: str, source: str) -
     try:
         inverse = unmixing_matrix(values)
     except ArgumentError as error:
-        msg = f"{where}: {error} Its channels: {checks.listing(names, 40)}.{_entry(values, names)}"
+        fault = checks.matrix_fault(values, names)
+        msg = (
+            f"{where}: {error} Its channels: {checks.listing(names, 40)}; {fault}. Correct that, or "
+            "give a matrix."
+        )
         raise StudyError(msg) from error
     return Unmixing(columns, inverse, float(np.linalg.cond(values)), source)
-
-
-def _entry(values: NDArray[np.float64], names: list[str]) -> str:
-    """Name the entry of a matrix that is to blame: not finite, or the most alike two rows."""
-    bad = np.argwhere(~np.isfinite(values))
-    if len(bad):
-        row, column = bad[0]
-        return f" Correct the entry from {names[row]} to {names[column]}, or give a matrix."
-    lengths = np.linalg.norm(values, axis=1)
-    if not lengths.all():
-        return f" The row of {names[int(np.argmin(lengths))]} is zero; correct it or give a matrix."
-    alike = np.abs(values @ values.T) / np.outer(lengths, lengths)
-    np.fill_diagonal(alike, 0)
-    row, column = np.unravel_index(int(np.argmax(alike)), alike.shape)
-    return f" The rows of {names[row]} and {names[column]} are most alike; correct them or give a matrix."
 
 
 def _without_absent(adata: AnnData, matrix: pd.DataFrame, where: str) -> pd.DataFrame:
@@ -368,8 +357,8 @@ def _without_absent(adata: AnnData, matrix: pd.DataFrame, where: str) -> pd.Data
         if touched.any() or touching.any():
             msg = (
                 f"{where}: its spillover matrix needs channel {name!r}, which the study does not "
-                f"have; channels: {checks.listing(blocks.channel_names(adata), 40)}. Add it to the "
-                "panel, correct its name, or give a matrix without it."
+                f"have in every file; channels: {checks.listing(blocks.channel_names(adata), 40)}. "
+                "Leave out the files without it, correct its name, or give a matrix without it."
             )
             raise StudyError(msg)
     kept = [name for name in matrix.columns if name not in absent]
