@@ -59,6 +59,7 @@ Covariates = Annotated[
 def plain_errors(*, debug: bool, quiet: bool = False) -> Iterator[None]:
     """Show what went wrong in one paragraph, and leave with exit code 1 (130 when interrupted)."""
     show = warnings.showwarning
+    shown: set[str] = set()  # several steps say the same of one study
 
     def show_plainly(  # noqa: PLR0917, the signature of warnings.showwarning
         message: Warning | str,
@@ -70,7 +71,8 @@ def plain_errors(*, debug: bool, quiet: bool = False) -> Iterator[None]:
     ) -> None:
         if not issubclass(category, CytoclustWarning):
             show(message, category, filename, lineno, file, line)
-        elif not quiet:
+        elif not quiet and str(message) not in shown:
+            shown.add(str(message))
             errors.print("Warning:", str(message), style="yellow", markup=False, highlight=False)
 
     try:

@@ -1,4 +1,4 @@
-"""What a run leaves in its output folder, each file written beside its place and then renamed."""
+"""What a run leaves in its output folder: written aside, and moved into place when all is there."""
 
 from __future__ import annotations
 
@@ -28,14 +28,16 @@ if TYPE_CHECKING:
 __all__ = [
     "Clock",
     "prepare_folder",
+    "refuse_inputs_inside",
+    "staged",
     "versions",
     "write_h5ad",
     "write_run_facts",
     "write_tables",
-    "written",
 ]
 
 PRODUCTS = ("report.html", "study.h5ad", "run.json", "tables", "figures", "fcs")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 PACKAGES = (
     "cytoclust", "anndata", "scanpy", "umap-learn", "pynndescent", "leidenalg", "scikit-learn", "numpy", "numba",
     "scipy", "pandas", "matplotlib",
@@ -103,19 +105,43 @@ def prepare_folder(out: str | os.PathLike[str], *, overwrite: bool) -> Path:
     return folder
 
 
+def refuse_inputs_inside(folder: Path, files: pd.DataFrame) -> None:
+    """Refuse to replace earlier results that are the event files of this run.
+
+    Raises
+    ------
+    ArgumentError
+        An event file lies where a product of this run goes.
+    """
+    places = [(folder / name).resolve() for name in PRODUCTS]
+    inside = [
+        path for path in files["file"] if any(place in Path(path).parents for place in places)
+    ]
+    if inside:
+        msg = (
+            f"Output folder {folder} holds event files of this study, which its results would "
+            f"replace: {listing(inside, 5)}. Choose another folder."
+        )
+        raise ArgumentError(msg)
+
+
 @contextmanager
-def written(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write to; rename it on success, remove it on failure."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.stem}.part{path.suffix}")
-    remove(beside)  # what an interrupted run may have left
+def staged(folder: Path) -> Iterator[Path]:
+    """Give a folder to write every product to; on success all move to `folder`, else all vanish.
+
+    Products of an earlier run leave together, also those that this run does not make.
+    """
+    stage = folder / ".part"
+    remove(stage)  # what a killed run may have left
+    stage.mkdir()
     try:
-        yield beside
-        if path.is_dir():
-            shutil.rmtree(path)
-        beside.replace(path)
+        yield stage
+        for name in PRODUCTS:
+            remove(folder / name)
+            if (stage / name).exists():
+                (stage / name).replace(folder / name)
     finally:
-        remove(beside)
+        remove(stage)
 
 
 def remove(path: Path) -> None:
@@ -127,16 +153,54 @@ def remove(path: Path) -> None:
 
 
 def write_tables(tables: dict[str, pd.DataFrame], folder: Path) -> None:
-    """Write each table as ``NAME.csv``; a named index becomes the first column."""
+    """Write each table as ``NAME.csv``; a named index becomes the first column.
+
+    Text that a spreadsheet would run as a formula gets a single quote before it (`harmless`).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
-        with written(folder / f"{name}.csv") as path:
-            table.to_csv(path, index=table.index.name is not None)
+        index = table.index.name is not None
+        harmless_table(table.reset_index() if index else table).to_csv(
+            folder / f"{name}.csv", index=False
+        )
+
+
+def harmless_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of which no header and no text cell is a formula to a spreadsheet."""
+    columns = {
+        position: table.iloc[:, position]
+        if pd.api.types.is_numeric_dtype(dtype)
+        else [harmless(value) for value in table.iloc[:, position]]
+        for position, dtype in enumerate(table.dtypes)
+    }
+    safe = pd.DataFrame(columns, index=table.index)
+    safe.columns = pd.Index([harmless(name) for name in table.columns])
+    return safe
+
+
+def harmless(value: object) -> object:
+    """Put a single quote before text that a spreadsheet would run as a formula.
+
+    That is text that begins with ``= + - @``, tab or carriage return and is no number: sample names
+    and levels come from a sheet that somebody else wrote. A carriage return, which would end the row
+    unquoted, becomes a blank. ``tl.differential_abundance`` takes the
+    quote off again where it reads counts.
+    """
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r", " ")
+    if not value.startswith(FORMULA_STARTS):
+        return text
+    try:
+        float(value)
+    except ValueError:
+        return f"'{text}"
+    return text
 
 
 def write_h5ad(adata: AnnData, path: Path) -> None:
     """Write the AnnData, compressed lightly so that a study of millions of events is quick to write."""
-    with written(path) as beside:
-        adata.write_h5ad(beside, compression="lzf")
+    adata.write_h5ad(path, compression="lzf")
 
 
 def versions() -> dict[str, str]:
@@ -158,5 +222,4 @@ def write_run_facts(adata: AnnData, clock: Clock, path: Path) -> None:
         "steps": clock.rows,
         "n_events_kept": int(adata.n_obs),
     }
-    with written(path) as beside:
-        beside.write_text(json.dumps(facts, indent=2, default=str) + "\n")
+    path.write_text(json.dumps(facts, indent=2, default=str) + "\n")

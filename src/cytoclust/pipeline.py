@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from cytoclust import checks, get, io, outputs, pp, report, schema, tl
-from cytoclust.errors import CytoclustWarning
+from cytoclust.errors import ArgumentError, CytoclustWarning, StudyError, StudyWarning
+from cytoclust.pp.compensation import unmixing_plan
 from cytoclust.tl.definitions import load_definitions
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
+N_NEIGHBORS = 15
 EXACT_EVENTS = 50_000  # up to here the graph holds every event; above, prototypes stand for them
 
 
@@ -130,9 +132,10 @@ def run(  # noqa: PLR0913, one place where a user says everything
     )
     folder = None if out is None else outputs.prepare_folder(out, overwrite=overwrite)
     checks.check_positive("resolution", resolution)
+    check_seed(rng)
     load_definitions(definitions)
     if comparison:
-        tl.design(io.read_samples(samples), **asdict(comparison))
+        report_design(tl.design(io.read_samples(samples), **asdict(comparison)))
     clock = outputs.Clock()
     seeds = dict(
         zip(("cluster", "embed", "markers"), np.random.default_rng(rng).spawn(3), strict=True)
@@ -140,8 +143,13 @@ def run(  # noqa: PLR0913, one place where a user says everything
 
     with clock.step("read"):
         adata = io.read_study(samples, panel, n_jobs=n_jobs, progress=progress)
+    checks.select_markers(adata)
+    unmixing_plan(adata)  # refuses a matrix that does not fit before quality control starts
+    if folder is not None:
+        outputs.refuse_inputs_inside(folder, adata.uns[schema.UNS][schema.READ_STUDY]["files"])
     with clock.step("prepare"):
         prepare(adata, n_jobs=n_jobs)
+    check_enough_events(adata)
     with clock.step("cluster"):
         clustering = cluster(adata, resolution=resolution, rng=seeds["cluster"], n_jobs=n_jobs)
     if embedding:
@@ -167,6 +175,50 @@ def run(  # noqa: PLR0913, one place where a user says everything
     return adata
 
 
+def check_seed(rng: int) -> None:
+    """Refuse a seed that is not a whole number from 0."""
+    if not isinstance(rng, int | np.integer) or rng < 0:
+        msg = f"rng must be a whole number of 0 or more; got {rng!r}. Give another seed."
+        raise ArgumentError(msg)
+
+
+def report_design(plan: tl.Design) -> None:
+    """Say before any event is read which samples and which contrasts cannot be tested."""
+    summary = plan.summary()
+    missed = [
+        f"{row['contrast']} in {row['compartment']} ({row['reason']})"
+        for row in summary[~summary["estimable"]].to_dict("records")
+    ]
+    left_out = [f"{row['sample']} ({row['reason']})" for row in plan.excluded.to_dict("records")]
+    for found, what in (
+        (left_out, "samples will be counted but not tested"),
+        (missed, "contrasts cannot be estimated; their rows say so"),
+    ):
+        if found:
+            warnings.warn(
+                f"{len(found)} {what}: {checks.listing(found)}", StudyWarning, stacklevel=3
+            )
+    for row in summary[summary["estimable"]].to_dict("records"):
+        checks.logger.info(
+            "design: %s in %s: %d samples, %d donors with all of them",
+            *(row["contrast"], row["compartment"], row["n_samples"], row["n_paired"]),
+        )
+
+
+def check_enough_events(adata: AnnData) -> None:
+    """Refuse to cluster fewer events than one event has neighbours, and say where they went."""
+    if adata.n_obs >= N_NEIGHBORS:
+        return
+    counts = adata.uns[schema.UNS][schema.FILTER_EVENTS]["counts"].sum()
+    flags = [f"{flag}: {counts[flag]}" for flag in schema.QC_FLAGS if counts[flag]] or ["none"]
+    msg = (
+        f"clustering needs at least {N_NEIGHBORS} events; {counts['kept']} of {counts['events']} "
+        f"events of the study passed quality control (excluded by flag: {checks.listing(flags)}). "
+        "Check the event files, or run the steps one by one with other limits."
+    )
+    raise StudyError(msg)
+
+
 def prepare(adata: AnnData, *, n_jobs: int | None) -> None:
     """Flag, exclude what is flagged, compensate and transform."""
     for flag in (
@@ -189,7 +241,7 @@ def cluster(
     """Cluster every event, on the exact graph or through prototypes; return which."""
     if adata.n_obs <= EXACT_EVENTS:
         first, second = rng.spawn(2)
-        pp.neighbors(adata, rng=first, n_jobs=n_jobs)
+        pp.neighbors(adata, N_NEIGHBORS, rng=first, n_jobs=n_jobs)
         tl.leiden(adata, resolution, rng=second, n_jobs=n_jobs)
         return "exact"
     tl.leiden_sketched(adata, resolution, rng=rng, n_jobs=n_jobs)
@@ -236,19 +288,20 @@ def abundance_levels(adata: AnnData, design: dict[str, Any]) -> pd.DataFrame:
 
 
 def keep(adata: AnnData, folder: Path, clock: outputs.Clock) -> None:
-    """Write tables, figures, FCS files, report, AnnData and run facts."""
-    with clock.step("tables"):
-        outputs.write_tables(result_tables(adata), folder / "tables")
-    with clock.step("figures"), outputs.written(folder / "figures") as beside:
-        report.write_figures(adata, beside)
-    with clock.step("fcs"), outputs.written(folder / "fcs") as beside:
-        io.write_fcs(adata, beside)
-    adata.uns[schema.UNS][schema.RUN]["seconds"] = clock.table()
-    with clock.step("report"), outputs.written(folder / "report.html") as beside:
-        report.write(adata, beside)
-    with clock.step("h5ad"):
-        outputs.write_h5ad(adata, folder / "study.h5ad")
-    outputs.write_run_facts(adata, clock, folder / "run.json")
+    """Write tables, figures, FCS files, report, AnnData and run facts; all of them or none."""
+    with outputs.staged(folder) as stage:
+        with clock.step("tables"):
+            outputs.write_tables(result_tables(adata), stage / "tables")
+        with clock.step("figures"):
+            report.write_figures(adata, stage / "figures")
+        with clock.step("fcs"):
+            io.write_fcs(adata, stage / "fcs")
+        adata.uns[schema.UNS][schema.RUN]["seconds"] = clock.table()
+        with clock.step("report"):
+            report.write(adata, stage / "report.html")
+        with clock.step("h5ad"):
+            outputs.write_h5ad(adata, stage / "study.h5ad")
+        outputs.write_run_facts(adata, clock, stage / "run.json")
 
 
 def result_tables(adata: AnnData) -> dict[str, pd.DataFrame]:

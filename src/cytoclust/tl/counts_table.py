@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TOTAL = "total"
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run
 
 
 @dataclass(frozen=True)
@@ -114,15 +115,20 @@ def population_rows(table: pd.DataFrame) -> pd.DataFrame:
     if text:
         msg = f"counts must be numbers; columns {listing(text, 5)} hold text. Give populations as index, samples as columns."
         raise ArgumentError(msg)
-    names = as_text(pd.Series(list(table.index)))
+    names = as_text(pd.Series(list(table.index))).map(unquoted)
     if names.duplicated().any():
         msg = f"every population must have one row; listed twice: {listing(names[names.duplicated()].unique())}. Add them up."
         raise ArgumentError(msg)
     return pd.DataFrame(
         table.to_numpy(dtype=np.float64),
         index=pd.Index(names.tolist(), name=get.POPULATION),
-        columns=pd.Index([str(name) for name in table.columns], name=schema.SAMPLE),
+        columns=pd.Index([unquoted(str(name)) for name in table.columns], name=schema.SAMPLE),
     )
+
+
+def unquoted(name: str) -> str:
+    """Take off the quote that a counts table of the pipeline has before a name like ``=x``."""
+    return name[1:] if name[:1] == "'" and name[1:].startswith(FORMULA_STARTS) else name
 
 
 def matched(table: pd.DataFrame, sheet: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
