@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cytoclust.report import numbers, tables, words
+from cytoclust.report import findings, numbers, tables, words
 from cytoclust.report import study as studies
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ def row(
 
 
 def told(*rows: dict[str, object]) -> list[str]:
-    found = words.findings(pd.DataFrame(list(rows)), None)
-    return [f"{f.head} in {f.place}: {'; '.join(f.sentences)}" for f in found]
+    found = findings.findings(pd.DataFrame(list(rows)), None)
+    return [f"{f.head} ({f.evidence}) {c.place}: {c.text}" for f in found for c in f.changes]
 
 
 def test_a_rise_and_a_fall() -> None:
@@ -37,10 +37,10 @@ def test_a_rise_and_a_fall() -> None:
         row("naive B", "PB", "d7 - d0", -2.0, fdr=0.02),
     )
     assert rise == (
-        "Treg in PB: rose 2.0-fold at d7 against d0 (95 % interval 1.4- to 2.8-fold; FDR 0.0001; 9 pairs; strong evidence)"
+        "Treg (strong evidence, FDR 0.0001) PB: d7 - d0 rose 2.0-fold (1.4- to 2.8-fold, 9 pairs)"
     )
-    assert fall.startswith(
-        "naive B in PB: fell to 25 % at d7 against d0 (95 % interval 18 to 35 %; FDR 0.020"
+    assert fall == (
+        "naive B (moderate evidence, FDR 0.020) PB: d7 - d0 fell to 25 % (18 to 35 %, 9 pairs)"
     )
 
 
@@ -49,25 +49,73 @@ def test_only_in_one_compartment_is_claimed_only_with_the_interaction() -> None:
     (unsure,) = told(*base, row("Treg", "BM - PB", "d7 - d0", -0.9, fdr=0.4))
     (sure,) = told(*base, row("Treg", "BM - PB", "d7 - d0", -0.9, fdr=0.01))
     (alone,) = told(base[0])
-    assert "not found in BM (d7 - d0), where a different course is not shown either" in unsure
+    assert "not found in BM (d7 - d0), but a difference is not shown either" in unsure
     assert "shown to differ from BM (d7 - d0)" in sure
     assert "BM" not in alone
 
 
-def test_course_is_given() -> None:
-    calls = pd.DataFrame({"population": ["Treg"], "compartment": ["PB"], "call": ["transient"]})
-    (found,) = words.findings(pd.DataFrame([row("Treg", "PB", "d7 - d0", 1.0, fdr=0.001)]), calls)
-    assert found.course == "transient"
+def test_one_entry_per_population_the_surest_first() -> None:
+    table = pd.DataFrame(
+        [
+            row("NK", "PB", "d7 - d0", 1.0, fdr=0.01),
+            row("Treg", "PB", "d7 - d0", 1.0, fdr=0.04),
+            row("Treg", "BM", "d7 - d0", 1.0, fdr=0.001),
+        ]
+    )
+    found = findings.findings(table, None)
+    assert [f.head for f in found] == ["Treg", "NK"]
+    assert [change.place for change in found[0].changes] == ["PB", "BM"]
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        ("transient", "transient"),
+        ("no change detected", "single contrast significant, course not established"),
+    ],
+)
+def test_course_does_not_contradict_the_change(call: str, text: str) -> None:
+    calls = pd.DataFrame({"population": ["Treg"], "compartment": ["PB"], "call": [call]})
+    table = pd.DataFrame([row("Treg", "PB", "d7 - d0", 1.0, fdr=0.001)])
+    (found,) = findings.findings(table, calls)
+    assert [change.course for change in found.changes] == [text]
+
+
+def test_without_compartments_or_donors_neither_is_named() -> None:
+    (text,) = told(row("Treg", "all", "d7 - d0", 1.0, fdr=0.001) | {"n_paired": 0})
+    assert text.endswith(" : d7 - d0 rose 2.0-fold (1.4- to 2.8-fold)")
+
+
+def test_unnamed_events_are_no_finding_but_a_note() -> None:
+    table = pd.DataFrame([row("unassigned", "PB", "d7 - d0", 1.0, fdr=0.001)])
+    assert findings.findings(table, None) == []
+    note = words.notes_on(table)[0]
+    assert note.startswith("Events that fit no definition (unassigned) differ too (PB d7 - d0).")
 
 
 def test_expression_is_told_in_its_own_unit() -> None:
-    table = pd.DataFrame([row("Treg", "PB", "d7 - d0", 0.4, fdr=0.001) | {"marker": "CD39"}])
-    table = table.rename(columns={"log2_fold_change": "difference"})
-    (found,) = words.findings(table, None)
-    assert found.head == "Treg · CD39"
-    assert found.sentences[0].startswith(
-        "rose by 0.40 at d7 against d0 (95 % interval \N{MINUS SIGN}0.10 to +0.90"
+    rows = [
+        row("Treg", "PB", "d7 - d0", 0.4, fdr=0.001) | {"marker": "CD39"},
+        row("Treg", "PB", "d28 - d0", 0.3, fdr=0.01) | {"marker": "CD39"},
+        row("Treg", "PB", "d28 - d0", 0.9, fdr=0.02) | {"marker": "PD-1"},
+    ]
+    table = pd.DataFrame(rows).rename(columns={"log2_fold_change": "difference"})
+    (found,) = findings.findings(table, None)
+    assert found.changes[0].text == (
+        "CD39 d7 - d0 +0.40 (\N{MINUS SIGN}0.10 to +0.90, 9 pairs), also d28 - d0; "
+        "PD-1 d28 - d0 +0.90 (+0.40 to +1.4, 9 pairs)"
     )
+
+
+def test_untested_reasons_that_differ_in_numbers_are_one() -> None:
+    rows = [
+        row(name, "PB", "d7 - d0", np.nan)
+        | {"status": "filtered", "reason": f"3 cells in {n} of 9"}
+        for name, n in (("pDC", 2), ("mDC", 0))
+    ]
+    assert words.untested_words(pd.DataFrame(rows), "abundance") == [
+        "2 tests of abundance not made (3 cells in 0–2 of 9): pDC, mDC."
+    ]
 
 
 def test_untested_rows_are_grouped_by_reason() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import anndata as ad
 import numpy as np
 import pytest
+from PIL import Image
 
 import cytoclust as cc
 from cytoclust.errors import ArgumentError, MissingSlotError
@@ -234,3 +235,13 @@ def test_figures_as_files(small: ad.AnnData, tmp_path: Path) -> None:
     assert all(path.stat().st_size > 1000 and path.parent == tmp_path / "figures" for path in paths)
     with pytest.raises(ArgumentError, match="format must be one of"):
         cc.report.write_figures(small, tmp_path, format="gif")  # type: ignore[arg-type]
+
+
+def test_report_writes_the_same_figures(small: ad.AnnData, tmp_path: Path) -> None:
+    cc.report.write(small, tmp_path / "report.html", figures_folder=tmp_path / "with")
+    paths = cc.report.write_figures(small, tmp_path / "apart")
+    assert [path.name for path in paths]
+    assert {path.name for path in (tmp_path / "with").iterdir()} == {path.name for path in paths}
+    for path in paths:
+        with Image.open(path) as apart, Image.open(tmp_path / "with" / path.name) as drawn:
+            assert apart.size == drawn.size

@@ -176,7 +176,9 @@ def finish_course(ax: Axes, cells: Cells, title: str) -> None:
     low, high = ax.get_ylim()
     if high / low < 10:  # a log axis of less than a decade would have one tick or none
         ax.set_ylim(low / 1.4, high * 1.4)
-    subs = (1.0, 2.0, 5.0) if high / low < 300 else (1.0,)
+    subs: tuple[float, ...] = (1.0, 2.0, 5.0) if high / low < 300 else (1.0,)
+    if high / low < 5:
+        subs = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
     ax.yaxis.set_major_locator(LogLocator(subs=subs, numticks=12))
     ax.yaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["heatmap"]
+
+TREE: Final = 26.0  # points that a tree takes
 
 
 def marker_positions(adata: AnnData, markers: list[str] | None) -> tuple[np.ndarray, list[str]]:
@@ -74,12 +76,26 @@ def leaf_order(rows: np.ndarray) -> tuple[np.ndarray, Any]:
     return leaves_list(tree), tree
 
 
+def beside(ax: Axes, side: str) -> Any:
+    """Return the transform whose one direction is points from the edge, the other the axes."""
+    from matplotlib.transforms import Affine2D, ScaledTranslation, blended_transform_factory
+
+    corner = (0, 0) if side == "left" else (0, 1)
+    frame: Any = ax.transAxes  # axes only ever scale and shift
+    points = (
+        Affine2D().scale(1 / 72) + ax.figure.dpi_scale_trans + ScaledTranslation(*corner, frame)
+    )
+    if side == "left":
+        return blended_transform_factory(points, ax.transAxes)
+    return blended_transform_factory(ax.transAxes, points)
+
+
 def draw_tree(ax: Axes, tree: Any, *, side: str) -> None:
     """Draw a linkage beside (left) or above (top) the axes, leaves at 0, 1, 2, ..."""
     from scipy.cluster.hierarchy import dendrogram
 
-    bounds = (-0.07, 0.0, 0.06, 1.0) if side == "left" else (0.0, 1.01, 1.0, 0.06)
-    inset = ax.inset_axes(bounds)
+    bounds = (-TREE, 0.0, TREE - 3.0, 1.0) if side == "left" else (0.0, 3.0, 1.0, TREE)
+    inset = ax.inset_axes(bounds, transform=beside(ax, side))
     links = dendrogram(tree, no_plot=True)
     for leaves, heights in zip(links["icoord"], links["dcoord"], strict=True):
         along = (np.asarray(leaves) - 5) / 10  # scipy puts leaves at 5, 15, 25, ...
@@ -175,7 +191,10 @@ def heatmap(
     cols, col_tree = leaf_order(complete[keep].T) if dendrogram else (np.arange(len(at)), None)
     shown = keep[rows]
     drawn = ax.imshow(scaled[np.ix_(shown, cols)], aspect="auto", cmap="viridis", vmin=0, vmax=1)
-    finish_heatmap(ax, drawn, names=[names[i] for i in cols], rows=[groups[i] for i in shown])
+    finish_heatmap(
+        ax, drawn, names=[names[i] for i in cols], rows=[groups[i] for i in shown],
+        tree=row_tree is not None,
+    )  # fmt: skip
     mark_classes(ax, adata, at[cols])
     size_bars(ax, sizes[shown], [colors[i] for i in shown])
     for tree, side in ((row_tree, "left"), (col_tree, "top")):
@@ -184,12 +203,12 @@ def heatmap(
     return ax
 
 
-def finish_heatmap(ax: Axes, drawn: Any, *, names: list[str], rows: list[str]) -> None:
+def finish_heatmap(ax: Axes, drawn: Any, *, names: list[str], rows: list[str], tree: bool) -> None:
     """Name rows and columns, add the colour bar."""
     name_ticks(ax, names, axis="x", rotation=60, width=22)
     name_ticks(ax, rows, axis="y", width=34)
     ax.tick_params(length=0)
-    ax.tick_params(axis="y", pad=26)
+    ax.tick_params(axis="y", pad=TREE + 2 if tree else 3)
     ax.spines[:].set_visible(False)
     inset = ax.inset_axes((1.015, 1.0 + 0.35 / len(rows), 0.13, 0.25 / len(rows)))
     bar = ax.figure.colorbar(drawn, cax=inset, orientation="horizontal", ticks=[0, 1])

@@ -22,7 +22,7 @@ from cytoclust.pl.style import (
     place_labels,
     plain,
 )  # fmt: skip
-from cytoclust.pl.tables import effect_column, in_order, is_interaction, labelled
+from cytoclust.pl.tables import WHOLE, effect_column, in_order, is_interaction, labelled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -293,6 +293,7 @@ def volcano(
     ['Treg']
     """
     rows = labelled(table)
+    compartment = None if compartment == WHOLE and not any(rows["compartment"]) else compartment
     for key, wanted in (("contrast", contrast), ("compartment", compartment)):
         if wanted is not None:
             checks.check_one_of(key, wanted, in_order(rows[key]))
@@ -327,7 +328,8 @@ def label_points(ax: Axes, rows: pd.DataFrame, n_labels: int) -> None:
     for _, row in shown.iterrows():
         where = ", ".join(str(row[key]) for key in parts if row[key])
         texts.append(plain(row["name"], 30) + (f" ({plain(where, 24)})" if where else ""))
-    place_labels(ax, shown[["x", "y"]].to_numpy(float), texts)
+    at = ["x", "y"]
+    place_labels(ax, shown[at].to_numpy(float), texts, dots=rows[at].to_numpy(float))
 
 
 def p_values(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
@@ -343,22 +345,27 @@ def p_values(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     Returns
     -------
     Axes
-        Twenty bars; the dashed line is the height of each if nothing changed.
+        Twenty bars (ten with fewer than 100 tests); the dashed line is their height if nothing
+        changed.
 
     Examples
     --------
     >>> import pandas as pd, cytoclust as cc
     >>> len(cc.pl.p_values(pd.DataFrame({"p_value": [0.01, 0.5, 0.9]})).patches)
-    20
+    10
     """
+    from matplotlib.ticker import MaxNLocator
+
     p = pd.to_numeric(table["p_value"], errors="coerce").dropna().to_numpy(float)
     ax = axes_or_new(ax, 4.0, 2.6)
     if not len(p):
         return note(ax, "nothing could be tested")
-    ax.hist(p, bins=20, range=(0, 1), color="#7FB2D6", edgecolor="white", linewidth=0.5)
-    ax.axhline(len(p) / 20, color=INK, lw=1, ls=(0, (4, 2)))
+    bars = 20 if len(p) >= 100 else 10
+    ax.hist(p, bins=bars, range=(0, 1), color="#7FB2D6", edgecolor="white", linewidth=0.5)
+    ax.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+    ax.axhline(len(p) / bars, color=INK, lw=1, ls=(0, (4, 2)))
     label = ax.annotate(
-        "if nothing changed", (1, len(p) / 20), xytext=(0, 3), textcoords="offset points",
+        "if nothing changed", (1, len(p) / bars), xytext=(0, 3), textcoords="offset points",
         ha="right", va="bottom", fontsize=SMALL, color=INK,
     )  # fmt: skip
     label.set_bbox({"facecolor": "white", "alpha": 0.75, "lw": 0, "pad": 0.8})

@@ -39,6 +39,15 @@ def recorded_cutoffs(adata: AnnData) -> dict[str, list[float]]:
     return cuts
 
 
+def value_unit(adata: AnnData, at: np.ndarray) -> str:
+    """Say in which unit the values of the channels at these positions stand."""
+    scale = adata.var[schema.SCALE].iloc[at].astype(str) if schema.SCALE in adata.var else None
+    given = scale is not None and bool((scale == "transformed").all())
+    if checks.recorded(adata, schema.ARCSINH) and not given:
+        return "arcsinh(value / cofactor)"
+    return "value (transformed before import)" if given else "value"
+
+
 def smooth_histogram(values: np.ndarray, low: float, high: float) -> np.ndarray:
     """Return the share of events per bin, smoothed and scaled to a peak of 1."""
     values = values[np.isfinite(values)]
@@ -115,8 +124,7 @@ def marker_densities(
             )  # fmt: skip
     ax.set_ylim(len(at) - 0.7, -1.05)
     name_ticks(ax, names, axis="y", width=24)
-    unit = "arcsinh(value / cofactor)" if checks.recorded(adata, schema.ARCSINH) else "value"
-    dress(ax, xlabel=unit)
+    dress(ax, xlabel=value_unit(adata, at))
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
     return ax

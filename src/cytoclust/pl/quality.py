@@ -29,7 +29,7 @@ REASONS: Final = {
 }
 
 
-def exclusions(data: AnnData | pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+def exclusions(data: AnnData | pd.DataFrame, *, max_rows: int = 60, ax: Axes | None = None) -> Axes:
     """Draw the share of each sample's events that carry each quality flag.
 
     Parameters
@@ -37,6 +37,8 @@ def exclusions(data: AnnData | pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     data
         AnnData that ``pp.filter_events`` was run on, or its table of counts (one row per sample,
         columns ``events``, the flags, ``kept``).
+    max_rows
+        Samples shown; of a larger study those with the largest share excluded, the largest first.
     ax
         Axes to draw on; None makes a new figure.
 
@@ -58,7 +60,8 @@ def exclusions(data: AnnData | pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     >>> cc.pl.exclusions(counts).get_xlabel()
     '% of events'
     """
-    counts = exclusion_counts(data)
+    every = exclusion_counts(data)
+    counts = most_excluded(every, max_rows)
     flags = [flag for flag in schema.QC_FLAGS if flag in counts.columns]
     events = counts["events"].to_numpy(float)
     ax = axes_or_new(ax, 5.6, 0.9 + 0.14 * max(len(counts), 4))
@@ -81,9 +84,11 @@ def exclusions(data: AnnData | pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ax.set_ylim(len(counts) - 0.4, -0.6)
     ax.set_xlim(0, max(float(start.max()), float(excluded.max()), 1.0) * 1.03)
     name_ticks(ax, counts.index, width=26)
-    if len(counts) > 60:
-        ax.tick_params(axis="y", labelsize=SMALL - 2)
-    dress(ax, xlabel="% of events")
+    few = len(counts) < len(every)
+    dress(
+        ax, xlabel="% of events",
+        title=f"{len(counts)} of {len(every)} samples, most excluded first" if few else "",
+    )  # fmt: skip
     legend(
         ax,
         [name for name, _ in used] + ["excluded in all"],
@@ -91,6 +96,15 @@ def exclusions(data: AnnData | pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         columns=1,
     )
     return ax
+
+
+def most_excluded(counts: pd.DataFrame, limit: int) -> pd.DataFrame:
+    """Return at most `limit` samples: all in their order, else those that lost the largest share."""
+    if len(counts) <= limit:
+        return counts
+    events = counts["events"].astype(float)
+    lost = ((events - counts["kept"]) / events.where(events > 0)).fillna(1.0)  # empty ones on top
+    return counts.loc[lost.sort_values(ascending=False, kind="stable").index[:limit]]
 
 
 def exclusion_counts(data: AnnData | pd.DataFrame) -> pd.DataFrame:
@@ -203,7 +217,7 @@ def natural(name: str) -> list[tuple[int, int, str]]:
 def paint_grid(ax: Axes, numbers: np.ndarray, repeats: np.ndarray, *, counted: bool) -> None:
     """Fill the fields of existing samples; write more than one sample per field as a number."""
     from matplotlib.colors import LogNorm
-    from matplotlib.ticker import FuncFormatter, LogLocator
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator
 
     known = numbers[np.isfinite(numbers) & (numbers > 0)]
     if counted and len(known) and known.max() > known.min():
@@ -213,7 +227,11 @@ def paint_grid(ax: Axes, numbers: np.ndarray, repeats: np.ndarray, *, counted: b
         inset = ax.inset_axes((1.02, 0.0, 0.025, 0.5))
         bar = ax.figure.colorbar(drawn, cax=inset)
         bar.outline.set_visible(False)
-        inset.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        inset.yaxis.set_major_locator(
+            LogLocator(subs=(1.0, 3.0))
+            if known.max() > 5 * known.min()
+            else FixedLocator([known.max()])
+        )
         inset.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         inset.minorticks_off()
         inset.tick_params(labelsize=SMALL, length=2)

@@ -18,7 +18,7 @@ from cytoclust.pl.style import (
     note,
     plain,
 )
-from cytoclust.pl.tables import in_order, is_interaction, labelled
+from cytoclust.pl.tables import WHOLE, in_order, is_interaction, labelled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,11 +63,18 @@ def limits(rows: pd.DataFrame) -> tuple[list[str], list[str], float]:
 
 def add_bar(axes: list[Axes], drawn: Any, *, alpha: float) -> None:
     """Add the colour bar with the unit of the difference."""
-    bar = figure_of(axes[0]).colorbar(drawn, ax=axes, shrink=0.5, pad=0.02, aspect=25)
+    from matplotlib.ticker import MaxNLocator
+
+    bar = figure_of(axes[0]).colorbar(drawn, ax=axes, shrink=0.6, pad=0.02, aspect=20)
+    bar.ax.yaxis.set_major_locator(MaxNLocator(5))
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=SMALL)
-    bar.set_label(
-        f"difference of medians\n(dot: FDR < {alpha:g}; grey: not tested)", fontsize=SMALL
+    bar.ax.set_title(
+        f"difference\nof medians\ndot: FDR\n< {alpha:g}",
+        fontsize=SMALL,
+        color=INK,
+        loc="left",
+        pad=8,
     )
 
 
@@ -118,6 +125,8 @@ def state(
     'd7 - d0'
     """
     rows = choose_contrast(labelled(table), contrast)
+    if compartment == WHOLE and not any(rows["compartment"]):
+        compartment = None
     if compartment is None and len(in_order(rows["compartment"])) > 1:
         compartment = in_order(rows["compartment"])[0]
     if compartment is not None:

@@ -125,7 +125,9 @@ def legend(
     shown.get_title().set_color(INK)
 
 
-def place_labels(ax: Axes, points: np.ndarray, texts: Sequence[str]) -> None:
+def place_labels(
+    ax: Axes, points: np.ndarray, texts: Sequence[str], *, dots: np.ndarray | None = None
+) -> None:
     """Write each text beside its point, in the first of eight places that is free.
 
     Parameters
@@ -136,10 +138,13 @@ def place_labels(ax: Axes, points: np.ndarray, texts: Sequence[str]) -> None:
         (n_texts, 2) data coordinates; the first texts get the best places.
     texts
         What to write; a text without a free place is left out.
+    dots
+        (n_dots, 2) data coordinates that no text may cover.
     """
     renderer = ax.figure.canvas.get_renderer()  # type: ignore[attr-defined]
     frame = ax.get_window_extent(renderer)
     taken: list[Bbox] = []
+    marks = ax.transData.transform(points if dots is None else dots)
     anchors = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
     sides = {1: "left", -1: "right", 0: "center"}
     heights = {1: "bottom", -1: "top", 0: "center"}
@@ -151,7 +156,12 @@ def place_labels(ax: Axes, points: np.ndarray, texts: Sequence[str]) -> None:
             )  # fmt: skip
             box = label.get_window_extent(renderer).expanded(1.02, 1.05)
             inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 <= frame.y1
-            if inside and not any(box.overlaps(other) for other in taken):
+            covers = np.any(
+                np.all(
+                    (marks > np.asarray(box.min) - 2) & (marks < np.asarray(box.max) + 2), axis=1
+                )
+            )
+            if inside and not covers and not any(box.overlaps(other) for other in taken):
                 taken.append(box)
                 break
             label.remove()

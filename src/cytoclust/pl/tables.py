@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 EFFECTS: Final = ("log2_fold_change", "difference")
+WHOLE: Final = "all"  # what the tests call the compartment of a study without compartments
 
 
 def sample_index(samples: pd.DataFrame, sample_key: str = schema.SAMPLE) -> pd.DataFrame:
@@ -141,12 +142,19 @@ def text_column(table: pd.DataFrame, name: str) -> pd.Series:
     return column.where(column.notna(), "").astype(str).replace({"nan": "", "None": ""})
 
 
+def place_column(table: pd.DataFrame) -> pd.Series:
+    """Return the compartment of each row, "" in a study without compartments."""
+    place = text_column(table, "compartment")
+    return place.replace({WHOLE: ""}) if set(place) == {WHOLE} else place
+
+
 def labelled(table: pd.DataFrame) -> pd.DataFrame:
     """Return tested rows with text columns population, marker, compartment, contrast and `name`."""
     effect = effect_column(table)
     rows = table.copy()
     for name in ("population", "marker", "compartment", "contrast"):
         rows[name] = text_column(table, name)
+    rows["compartment"] = place_column(table)
     rows["effect"] = pd.to_numeric(rows[effect], errors="coerce")
     if "status" in rows.columns:
         rows = rows[text_column(rows, "status").isin(["ok", ""])]

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import pandas as pd
 
 from cytoclust import checks
 from cytoclust.errors import MissingSlotError
 from cytoclust.pl.palette import INK
 from cytoclust.pl.style import SMALL, TEXT, axes_or_new, dress, name_ticks, note, plain
-from cytoclust.pl.tables import in_order, is_interaction, labelled, text_column
+from cytoclust.pl.tables import in_order, is_interaction, labelled, place_column, text_column
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
 
 __all__ = ["trajectories"]
@@ -28,10 +28,12 @@ CALLS: Final = {
     "stable": "#CDE8C9",
     "changed": "#F3E6A6",
     "changed, unresolved": "#F3E6A6",
+    "single contrast": "#FBF6DC",
     "no change detected": "#F1F1F1",
     "not tested": "#FFFFFF",
 }
 UNTESTED: Final = "#FFFFFF"
+ALPHA: Final = 0.05
 
 
 def trajectories(
@@ -52,7 +54,8 @@ def trajectories(
     Returns
     -------
     Axes
-        Populations x compartments, coloured and named by call.
+        Populations x compartments, coloured and named by call. "single contrast" stands where no
+        course was called but `table` has a false discovery rate below 0.05.
 
     Raises
     ------
@@ -73,19 +76,22 @@ def trajectories(
             "Give the table that tl.classify_trajectories returned."
         )
         raise MissingSlotError(msg)
-    population, compartment = text_column(calls, "population"), text_column(calls, "compartment")
+    population, compartment = text_column(calls, "population"), place_column(calls)
     names, places = in_order(population), in_order(compartment)
     ax = axes_or_new(ax, 2.0 + 1.9 * max(len(places), 1), 0.6 + 0.22 * max(len(names), 3))
     if calls.empty:
         return note(ax, "nothing could be tested")
-    courses = baseline_courses(table)
+    courses, single = baseline_courses(table), changed_somewhere(table)
     reach = max((np.nanmax(np.abs(c), initial=0) for c in courses.values()), default=0) or 1.0
     for who, where, call in zip(population, compartment, text_column(calls, "call"), strict=True):
         i, j = names.index(who), places.index(where)
-        color = CALLS.get(call, "#DDDDDD") if call else UNTESTED
+        shown = call
+        if call == "no change detected" and (who, where) in single:
+            shown = "single contrast"
+        color = CALLS.get(shown, "#DDDDDD") if shown else UNTESTED
         ax.broken_barh([(j + 0.02, 0.96)], (i - 0.46, 0.92), facecolors=color, lw=0)
         ax.text(
-            j + 0.06, i, plain(call or "not tested", 22), va="center", fontsize=SMALL, color=INK
+            j + 0.06, i, plain(shown or "not tested", 22), va="center", fontsize=SMALL, color=INK
         )
         course = courses.get((who, where))
         if course is not None:
@@ -101,6 +107,15 @@ def trajectories(
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     return ax
+
+
+def changed_somewhere(table: pd.DataFrame | None) -> set[tuple[str, str]]:
+    """Return (population, compartment) with a false discovery rate below 0.05 in any contrast."""
+    if table is None or "fdr" not in table.columns:
+        return set()
+    rows = labelled(table)
+    rows = rows[pd.to_numeric(rows["fdr"], errors="coerce") < ALPHA]
+    return set(zip(rows["population"], rows["compartment"], strict=True))
 
 
 def baseline_courses(table: pd.DataFrame | None) -> dict[tuple[str, str], np.ndarray]:

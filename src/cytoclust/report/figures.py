@@ -18,6 +18,7 @@ from cytoclust.report.study import ALPHA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
 PER_INCH: Final = 116  # CSS pixels of a printed inch: letters of 7 points can be read
 PNG_DPI: Final = 150
-MOST_MARKS: Final = 4_000  # a figure with more is not tried as SVG
+FILE_DPI: Final = 200
+MOST_MARKS: Final = 2_500  # a figure with more is not tried as SVG
 VECTOR_BYTES: Final = 450_000  # a larger SVG is sent as PNG instead
 MAIN: Final = 24  # changed populations drawn in a figure of their own
 GRID: Final = 12  # levels that a grid of maps can show
@@ -58,11 +60,17 @@ def marks(plot: Axes | Figure) -> int:
     return total
 
 
-def encode(plot: Axes | Figure) -> tuple[str, int]:
-    """Return a figure as data URI and its width; SVG if small, else PNG with 256 colours."""
+def encode(plot: Axes | Figure, path: Path | None = None) -> tuple[str, int]:
+    """Return a figure as data URI and its width; SVG if small, else PNG with 256 colours.
+
+    With a path, pixels are also written there, and not drawn twice.
+    """
     from PIL import Image
 
-    buffer = io.BytesIO()
+    buffer, pixels, dpi = io.BytesIO(), None, PNG_DPI
+    if path is not None:
+        pixels, dpi = draw_pixels(plot, FILE_DPI), FILE_DPI
+        path.write_bytes(pixels.getvalue())
     if marks(plot) <= MOST_MARKS:
         draw(plot, buffer, dpi=130, format="svg")
     if 0 < buffer.tell() <= VECTOR_BYTES:
@@ -71,13 +79,23 @@ def encode(plot: Axes | Figure) -> tuple[str, int]:
         assert points is not None
         uri = "data:image/svg+xml;base64," + base64.b64encode(text).decode()
         return uri, round(float(points[1]) / 72 * PER_INCH)
-    pixels, small = io.BytesIO(), io.BytesIO()
-    draw(plot, pixels, dpi=PNG_DPI, format="png")
+    if pixels is None:
+        pixels = draw_pixels(plot, PNG_DPI)
+    small = io.BytesIO()
     with Image.open(pixels) as image:
-        width = round(image.width / PNG_DPI * PER_INCH)
-        few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        size = [round(side * PNG_DPI / dpi) for side in image.size]
+        width = round(size[0] / PNG_DPI * PER_INCH)
+        plain = image.convert("RGB").resize((size[0], size[1]), Image.Resampling.LANCZOS)
+        few = plain.quantize(256, dither=Image.Dither.NONE)
         few.save(small, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(small.getvalue()).decode(), width
+
+
+def draw_pixels(plot: Axes | Figure, dpi: int) -> io.BytesIO:
+    """Draw a figure as PNG in memory."""
+    pixels = io.BytesIO()
+    draw(plot, pixels, dpi=dpi, format="png")
+    return pixels
 
 
 def drawings(study: Study) -> Iterator[Drawn]:
@@ -89,10 +107,10 @@ def drawings(study: Study) -> Iterator[Drawn]:
         yield from maker(study)
 
 
-def pictures(study: Study) -> Iterator[Picture]:
-    """Encode every figure for the page."""
+def pictures(study: Study, folder: Path | None = None) -> Iterator[Picture]:
+    """Encode every figure for the page; with a folder, write each there too."""
     for id, section, title, caption, plot in drawings(study):
-        uri, width = encode(plot)
+        uri, width = encode(plot, None if folder is None else folder / f"{id}.png")
         yield Picture(id, section, title, caption, uri, width)
 
 
@@ -108,7 +126,7 @@ def design_pictures(study: Study) -> Iterator[Drawn]:
     if study.exclusions is not None:
         yield (
             "exclusions", "quality", "Excluded events per sample",
-            "Bars add up the reasons; the black line is the share excluded in all (less than the bar where an event has several reasons).",
+            "Bars add up the reasons; the black line is the share excluded in all (less than the bar where an event has several reasons). At most 60 samples; the table has all.",
             pl.exclusions(study.exclusions),
         )  # fmt: skip
 
@@ -128,7 +146,7 @@ def cluster_pictures(study: Study) -> Iterator[Drawn]:
             )  # fmt: skip
     yield (
         "densities", "clusters", "Marker distributions and cut-offs",
-        "All events; a vertical line separates negative from positive, with the share of positive events.",
+        "All events; a vertical line separates negative from positive, with the share of positive events; two lines are two compartments' own. Populations are cut anew within their parent.",
         pl.marker_densities(adata),
     )  # fmt: skip
     if study.counts is not None:
@@ -158,6 +176,8 @@ def map_pictures(study: Study) -> Iterator[Drawn]:
         for name, key in pairs
         if key is not None and len(in_order(adata.obs[key].dropna())) <= GRID
     }
+    if list(keys) == ["row_key"]:
+        keys = {"column_key": keys["row_key"]}
     if keys:
         yield (
             "umap-groups", "maps", "Where each group of samples is denser",
@@ -187,7 +207,8 @@ def abundance_pictures(study: Study) -> Iterator[Drawn]:
     if study.counts is None or not (study.treatment_key or study.compartment_key):
         return
     names = [name for name in changed(study) if name in study.counts.index]
-    rest = [name for name in study.counts.index if name not in names[:MAIN]]
+    seen = study.counts.index[study.counts.sum(axis=1) > 0]
+    rest = [name for name in seen if name not in names[:MAIN]]
     groups = (
         (names[:MAIN], "changed", "Populations that changed", "Thin lines are donors, thick lines medians; a triangle is a sample without any event of the population."),
         (rest, "others", "All other populations", "Thin lines are donors, thick lines medians."),
@@ -240,7 +261,7 @@ def result_pictures(study: Study) -> Iterator[Drawn]:
             "trajectories",
             "abundance",
             "Courses over treatment",
-            "The call, and the effects against baseline on one scale.",
+            "The call, and the effects against baseline on one scale. “Single contrast”: a comparison is significant, the course as a whole is not established.",
             pl.trajectories(study.trajectories, table=table),
         )
 

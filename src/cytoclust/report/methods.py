@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import pandas as pd
 
 from cytoclust import checks, schema
-from cytoclust.pl.tables import text_column
+from cytoclust.pl.tables import in_order, text_column
 from cytoclust.report.study import STATE, TRAJECTORIES
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ REFERENCES: Final = {
     "blocks": Reference("Smyth GK, Michaud J, Scott HS. Use of within-array replicate spots for assessing differential expression in microarray experiments. Bioinformatics 2005;21:2067-2075.", "https://doi.org/10.1093/bioinformatics/bti270"),
     "diffcyt": Reference("Weber LM, et al. diffcyt: differential discovery in high-dimensional cytometry via high-resolution clustering. Commun Biol 2019;2:183.", "https://doi.org/10.1038/s42003-019-0415-5"),
     "fdr": Reference("Benjamini Y, Hochberg Y. Controlling the false discovery rate: a practical and powerful approach to multiple testing. J R Stat Soc B 1995;57:289-300.", "https://doi.org/10.1111/j.2517-6161.1995.tb02031.x"),
-    "study": Reference("A study of treatment over time in blood and marrow, whose design this analysis follows. Br J Haematol.", "https://doi.org/10.1111/bjh.19104"),
+    "study": Reference("Ocadlikova et al. Br J Haematol 2023;203(4):637-650.", "https://doi.org/10.1111/bjh.19104"),
 }  # fmt: skip
 
 
@@ -80,15 +81,30 @@ def prepare_words(study: Study) -> list[str]:
             "Events at the margin of the detectors, events acquired while a signal drifted, doublets, debris,"
             " dead cells and events with invalid values were flagged and excluded; the counts are given per sample."
         )
-    if done(study, schema.COMPENSATE):
-        words.append("Fluorescence was compensated with the spillover matrix of each file.")
-    if done(study, schema.ARCSINH):
+    words += compensation_words(study)
+    if done(study, schema.ARCSINH) and cofactor_words(study):
         words.append(
             f"Intensities were transformed as arcsinh(value / cofactor){cofactor_words(study)}."
         )
     elif schema.SCALE in study.adata.var and (study.adata.var[schema.SCALE] == "transformed").any():
         words.append("Intensities had been transformed before and were used as they were.")
     return words
+
+
+def compensation_words(study: Study) -> list[str]:
+    """Say which files were compensated, and why the others were not."""
+    files = (checks.recorded(study.adata, schema.COMPENSATE) or {}).get("files")
+    if not isinstance(files, pd.DataFrame) or "status" not in files:
+        return []
+    yes = text_column(files, "status") == "compensated"
+    if yes.all():
+        return ["Fluorescence was compensated with the spillover matrix of each file."]
+    why = ", ".join(in_order(text_column(files, "reason")[~yes])) or "no spillover matrix"
+    if yes.any():
+        return [
+            f"Fluorescence was compensated in {int(yes.sum())} of {len(files)} files (the others: {why})."
+        ]
+    return [f"Values were not compensated ({why})."]
 
 
 def cofactor_words(study: Study) -> str:
@@ -118,14 +134,23 @@ def cluster_words(study: Study, cite: Any) -> list[str]:
             + (f" at resolution {float(resolution):g}" if resolution is not None else "")
             + (f" on {len(markers)} lineage markers ({', '.join(markers)})" if markers else "")
             + (
-                "; prototypes stood for the events in the graph, and every event took the cluster of its nearest prototype."
+                "; k-means prototypes, half of them seeded away from the others to keep rare populations, stood for the events,"
+                " joined by the Jaccard weights between the events' own nearest neighbours, and every event took the"
+                " cluster of its prototype."
                 if sketched
-                else "."
+                else ", on the graph of the events' nearest neighbours."
             )
         )
     if schema.UMAP in adata.obsm:
         words.append(
-            f"Maps are UMAP embeddings {cite('umap')} that place every event; they were not used for any test."
+            f"Maps are UMAP embeddings {cite('umap')}, made by an optimiser of our own whose result does not depend on"
+            " the number of threads"
+            + (
+                "; landmark events were embedded first and all others placed among them"
+                if done(study, "umap_sketched")
+                else ""
+            )
+            + ". They place every event and were not used for any test."
         )
     definitions = param(study, schema.ANNOTATE_PHENOTYPES, "definitions")
     if study.clusters is not None:
@@ -137,7 +162,8 @@ def cluster_words(study: Study, cite: Any) -> list[str]:
         words.append(
             "Populations were named by hierarchical rules of positive and negative markers"
             + (f" ({sets})" if sets else "")
-            + ", with cut-offs found from the distributions of the data."
+            + "; cut-offs were found anew among the events of each parent population, and overlap in one"
+            " marker was resolved by the others."
         )
     return words
 
@@ -159,26 +185,46 @@ def test_words(study: Study, cite: Any) -> list[str]:
         if "voom" in method or not method:
             words.append(
                 f"Counts per sample were compared by voom {cite('voom')} and moderated linear models {cite('limma')}{within}"
-                + (f", with {study.donor_key} as block {cite('blocks')}" if study.donor_key else "")
-                + f", after correction for composition by a trimmed mean of log-ratios; the approach follows {cite('diffcyt')}."
+                + (
+                    f", with one correlation within {study.donor_key} {cite('blocks')}"
+                    if study.donor_key
+                    else ""
+                )
+                + f"; the approach follows {cite('diffcyt')}. Composition was corrected for by size factors that are"
+                " trimmed means of log-ratios. Populations that changed 8-fold or more in a first fit, and then those"
+                " that changed 2-fold or more in the second, were left out of this reference."
             )
         else:
             words.append(f"Counts per sample were compared by the method {method}{within}.")
         if study.compartment_key and study.treatment_key:
-            words.append("Differences between compartments compare the changes within them.")
+            words.append(
+                "Differences between compartments are the differences of the changes within them, with"
+                " Welch-Satterthwaite degrees of freedom."
+            )
     if done(study, STATE) and study.state is not None:
         words.append(
-            f"Medians of state markers per sample and population were compared by linear models with moderated variances {cite('limma')},"
-            " weighted by what the number of cells adds to the precision."
+            "Medians of state markers per sample and population were compared by linear models with moderated variances"
+            f" {cite('limma')}"
+            + (f", separately in each {study.compartment_key}" if study.compartment_key else "")
+            + (
+                f", with a fixed mean for each {study.donor_key}, so that only changes within a {study.donor_key} count"
+                if study.donor_key
+                else ""
+            )
+            + ". Weights were 1 / (variance between samples + variance between cells / number of cells), both variances"
+            " estimated for each marker."
         )
     if done(study, TRAJECTORIES) and study.trajectories is not None:
         words.append(
-            "Courses over treatment were called in two stages (screening of all contrasts, then confirmation),"
-            " and called transient only if the late value was shown to be equivalent to baseline."
+            "Courses over treatment were called in two stages: populations were screened by Simes' test over the visits"
+            " on treatment, and in those that passed the contrasts were confirmed by Holm's method. A course was called"
+            " transient only if the late value was shown to be equivalent to baseline."
         )
     if study.abundance is not None or study.state is not None:
         words.append(
-            f"The sample is the unit of replication. False discovery rates are those of Benjamini and Hochberg {cite('fdr')} within each family of contrasts."
+            "The sample is the unit of replication. False discovery rates are those of Benjamini and Hochberg"
+            f" {cite('fdr')} over the populations{' (and markers)' if study.state is not None else ''} of each"
+            " contrast and compartment."
         )
         words.append(f"The questions asked follow {cite('study')}.")
     return words

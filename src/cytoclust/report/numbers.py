@@ -54,3 +54,14 @@ def interval(low: float, high: float, *, falling: bool) -> str:
 def signed(value: float) -> str:
     """Write a difference with its sign."""
     return f"+{significant(value)}" if value > 0 else significant(value).replace("-", MINUS)
+
+
+def plural(number: int, noun: str) -> str:
+    """Write a number with its noun."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def first_of(names: list[str], limit: int = 6) -> str:
+    """Join the first names and say how many follow."""
+    rest = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cytoclust import schema
-from cytoclust.pl.tables import effect_column, text_column
+from cytoclust.pl.tables import effect_column, place_column, text_column
 from cytoclust.report.numbers import percent, probability, signed, significant
 
 if TYPE_CHECKING:
@@ -255,7 +255,7 @@ def file_table(files: pd.DataFrame) -> Table:
 
 def overview(table: pd.DataFrame, alpha: float) -> Table:
     """Count rising, falling, unchanged and untested populations per compartment and contrast."""
-    place, contrast = text_column(table, "compartment"), text_column(table, "contrast")
+    place, contrast = place_column(table), text_column(table, "contrast")
     effect = pd.to_numeric(table[effect_column(table)], errors="coerce")
     sure = pd.to_numeric(table["fdr"], errors="coerce") < alpha
     tested = effect.notna() & text_column(table, "status").isin(["ok", ""])

@@ -1,7 +1,8 @@
-"""What the study shows, in plain words: findings, how sure they are, what could not be tested."""
+"""What the study shows, in plain words: its design, its quality, what could not be tested."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -10,24 +11,17 @@ import pandas as pd
 
 from cytoclust import schema
 from cytoclust.pl.tables import in_order, is_interaction, labelled, text_column
-from cytoclust.report.numbers import change, interval, percent, probability, signed, significant
+from cytoclust.report.findings import findings
+from cytoclust.report.numbers import first_of, percent, plural, significant
 from cytoclust.report.study import ALPHA
 
 if TYPE_CHECKING:
+    from cytoclust.report.findings import Finding
     from cytoclust.report.study import Study
 
-MOST: Final = 20  # findings told in words; the tables hold all of them
+MOST: Final = 6  # reasons for missing tests told in words; the tables hold all of them
+NAMELESS: Final = 0.2  # share of events without a name that needs a word of warning
 BROKEN: Final = 0.4  # share of populations moving one way above which the log-ratio is in doubt
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One population (and marker) in one compartment, with what changed."""
-
-    head: str
-    place: str
-    course: str
-    sentences: list[str]
 
 
 @dataclass(frozen=True)
@@ -50,26 +44,15 @@ def summarise(study: Study) -> Summary:
         study=study_words(study),
         quality=quality_words(study),
         abundance=[] if study.abundance is None else findings(study.abundance, study.trajectories),
-        abundance_notes=[] if study.abundance is None else result_notes(study.abundance),
+        abundance_notes=[] if study.abundance is None else notes_on(study.abundance),
         state=[] if study.state is None else findings(study.state, None),
-        state_notes=[] if study.state is None else result_notes(study.state),
+        state_notes=[] if study.state is None else notes_on(study.state),
         untested=[
             *untested_words(study.abundance, "abundance"),
             *untested_words(study.state, "expression"),
         ],
         caveats=caveat_words(study),
     )
-
-
-def plural(number: int, noun: str) -> str:
-    """Write a number with its noun."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def first_of(names: list[str], limit: int = 6) -> str:
-    """Join the first names and say how many follow."""
-    rest = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def study_words(study: Study) -> list[str]:
@@ -100,6 +83,11 @@ def study_words(study: Study) -> list[str]:
             f"{plural(found, 'named population')} were found; {percent(nameless, adata.n_obs)} of the"
             " events fit no definition and stay unassigned."
         )
+        if nameless > NAMELESS * adata.n_obs:
+            words.append(
+                "The named populations therefore describe only a part of the events: the clusters show"
+                " what the others express."
+            )
     return words
 
 
@@ -162,83 +150,26 @@ def design_gaps(study: Study) -> list[str]:
     return words
 
 
-def supported(fdr: float) -> str:
-    """Say how well a finding is supported."""
-    return "strong" if fdr < 0.001 else "good" if fdr < 0.01 else "moderate"
+def notes_on(table: pd.DataFrame) -> list[str]:
+    """Write the notes below the findings of one kind of test."""
+    return [*nameless_words(table), *result_notes(table)]
 
 
-def spoken(contrast: str) -> str:
-    """Write "d7 - d0" as "at d7 against d0"."""
-    later, middle, earlier = contrast.partition(" - ")
-    return f"at {later} against {earlier}" if middle else contrast
-
-
-def findings(table: pd.DataFrame, calls: pd.DataFrame | None) -> list[Finding]:
-    """Tell the changes below the false discovery rate, the surest populations first."""
+def nameless_words(table: pd.DataFrame) -> list[str]:
+    """Say what a change among events without a name means; it is not told as a finding."""
     rows = labelled(table)
-    rows["fdr"] = pd.to_numeric(rows["fdr"], errors="coerce")
-    rows["sure"] = rows["fdr"] < ALPHA
-    crossing = is_interaction(rows)
-    told = rows[rows["sure"] & ~crossing].sort_values("fdr", kind="stable")
-    found = []
-    for head, place in dict.fromkeys(zip(told["name"], told["compartment"], strict=True)):
-        own = rows[(rows["name"] == head) & (rows["compartment"] == place) & rows["sure"]]
-        sentences = [sentence(row) for _, row in own.iterrows()] + elsewhere(rows, crossing, own)
-        found.append(Finding(str(head), str(place), course(calls, head, place), sentences))
-    return found
-
-
-def sentence(row: pd.Series) -> str:
-    """Write one change with its interval, false discovery rate and number of pairs."""
-    effect, low, high = (float(row.get(key, np.nan)) for key in ("effect", "ci_low", "ci_high"))
-    if "log2_fold_change" in row.index:
-        what = f"{change(effect)} {spoken(row['contrast'])}"
-        span = interval(low, high, falling=effect < 0)
-    else:
-        what = f"{'rose' if effect > 0 else 'fell'} by {significant(abs(effect))} {spoken(row['contrast'])}"
-        span = f"{signed(low)} to {signed(high)}"
-    base = ""
-    paired = float(row["n_paired"]) if "n_paired" in row.index else np.nan
-    if np.isfinite(paired):
-        base = f"; {plural(int(paired), 'pair')}"
-    return (
-        f"{what} (95 % interval {span}; FDR {probability(float(row['fdr']))}{base}; "
-        f"{supported(float(row['fdr']))} evidence)"
+    rows = rows[(rows["population"] == schema.UNASSIGNED) & ~is_interaction(rows)]
+    rows = rows[pd.to_numeric(rows["fdr"], errors="coerce") < ALPHA]
+    if rows.empty:
+        return []
+    parts = [rows["compartment"], rows["marker"], rows["contrast"]]
+    where = [" ".join(filter(None, part)) for part in zip(*parts, strict=True)]
+    text = (
+        "Events that fit no definition (unassigned) differ too"
+        f" ({first_of(list(dict.fromkeys(where)), 4)}). They are no population of their own: look at"
+        " their clusters, and whether the naming depends on treatment."
     )
-
-
-def elsewhere(rows: pd.DataFrame, crossing: pd.Series, own: pd.DataFrame) -> list[str]:
-    """Say whether the change is shown to differ between compartments, or merely not seen in both."""
-    name, place = own["name"].iloc[0], own["compartment"].iloc[0]
-    here = rows[rows["name"] == name]
-    kinds: dict[tuple[str, bool], list[str]] = {}
-    for contrast in in_order(own["contrast"]):
-        same = here[here["contrast"] == contrast]
-        silent = same[~crossing[same.index] & (same["compartment"] != place) & ~same["sure"]]
-        sides = same["compartment"].str.split(" - ")
-        for other in in_order(silent["compartment"]):
-            pair = crossing[same.index] & sides.map(lambda both, o=other: {place, o} == set(both))
-            if pair.any():
-                kinds.setdefault((other, bool(same["sure"][pair].any())), []).append(contrast)
-    words = []
-    for (other, shown), contrasts in kinds.items():
-        when = ", ".join(contrasts)
-        words.append(
-            f"shown to differ from {other} ({when})"
-            if shown
-            else f"not found in {other} ({when}), where a different course is not shown either"
-        )
-    return words
-
-
-def course(calls: pd.DataFrame | None, population: str, place: str) -> str:
-    """Return the called course, "" without one."""
-    if calls is None:
-        return ""
-    same = (text_column(calls, "population") == population) & (
-        text_column(calls, "compartment") == place
-    )
-    return next((call for call in text_column(calls, "call")[same] if call), "")
+    return [text]
 
 
 def result_notes(table: pd.DataFrame) -> list[str]:
@@ -290,14 +221,26 @@ def untested_words(table: pd.DataFrame | None, what: str) -> list[str]:
     reason = text_column(rows, "reason").where(
         text_column(rows, "reason") != "", text_column(rows, "status")
     )
+    kinds = reason.str.replace(r"\d+", "#", regex=True)
     words = []
-    for text, group in rows.groupby(reason, sort=False):
-        names = first_of(in_order(text_column(group, "population")))
-        words.append(f"{plural(len(group), 'test')} of {what} not made ({text}): {names}.")
+    for _, group in rows.groupby(kinds, sort=False):
+        names = first_of(in_order(text_column(group, "population")), 10)
+        why = joined_reasons(in_order(reason[group.index]))
+        words.append(f"{plural(len(group), 'test')} of {what} not made ({why}): {names}.")
     if len(words) > MOST:
         left = len(words) - MOST
         words = [*words[:MOST], f"… and {left} further reasons, in the table."]
     return words
+
+
+def joined_reasons(reasons: list[str]) -> str:
+    """Write reasons that differ only in their numbers as one, with ranges."""
+    found = [[int(number) for number in re.findall(r"\d+", reason)] for reason in reasons]
+    ranges = iter(
+        str(min(numbers)) if min(numbers) == max(numbers) else f"{min(numbers)}–{max(numbers)}"
+        for numbers in zip(*found, strict=True)
+    )
+    return re.sub(r"\d+", lambda _: next(ranges), reasons[0])
 
 
 def caveat_words(study: Study) -> list[str]:
@@ -311,7 +254,10 @@ def caveat_words(study: Study) -> list[str]:
         words.append(
             "Cytometry counts shares, not cells per volume. Changes of abundance are log-ratios: each"
             " population against the middle of the others in the same sample, so that one growing"
-            " population does not make all others seem to shrink. They are not changes of absolute counts."
+            " population does not make all others seem to shrink. Where a population changes 8-fold or"
+            " more, it and then all that change 2-fold or more are left out of that middle: otherwise"
+            " a lineage that a drug removes would make the rest seem to grow. They are not changes of"
+            " absolute counts, and if most populations truly moved together, the log-ratios hide it."
         )
     rows = labelled(table)
     sure = (pd.to_numeric(rows["fdr"], errors="coerce") < ALPHA) & ~is_interaction(rows)
