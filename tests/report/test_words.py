@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from cytoclust.report import findings, numbers, tables, words
+from cytoclust.report import findings, methods, numbers, tables, words
 from cytoclust.report import study as studies
 
 if TYPE_CHECKING:
@@ -28,7 +29,11 @@ def row(
 
 def told(*rows: dict[str, object]) -> list[str]:
     found = findings.findings(pd.DataFrame(list(rows)), None)
-    return [f"{f.head} ({f.evidence}) {c.place}: {c.text}" for f in found for c in f.changes]
+    return [
+        f"{f.head} ({f.evidence}) {c.place}: {c.text}".replace("\N{NO-BREAK SPACE}", " ")
+        for f in found
+        for c in f.changes
+    ]
 
 
 def test_a_rise_and_a_fall() -> None:
@@ -37,10 +42,10 @@ def test_a_rise_and_a_fall() -> None:
         row("naive B", "PB", "d7 - d0", -2.0, fdr=0.02),
     )
     assert rise == (
-        "Treg (strong evidence, FDR 0.0001) PB: d7 - d0 rose 2.0-fold (1.4- to 2.8-fold, 9 pairs)"
+        "Treg (strong evidence, FDR 0.0001) PB: d7 - d0: rose 2.0-fold (1.4- to 2.8-fold, 9 pairs)"
     )
     assert fall == (
-        "naive B (moderate evidence, FDR 0.020) PB: d7 - d0 fell to 25 % (18 to 35 %, 9 pairs)"
+        "naive B (moderate evidence, FDR 0.020) PB: d7 - d0: fell to 25 % (18 to 35 %, 9 pairs)"
     )
 
 
@@ -71,7 +76,7 @@ def test_one_entry_per_population_the_surest_first() -> None:
     ("call", "text"),
     [
         ("transient", "transient"),
-        ("no change detected", "single contrast significant, course not established"),
+        ("no change detected", "single contrasts significant, course not established"),
     ],
 )
 def test_course_does_not_contradict_the_change(call: str, text: str) -> None:
@@ -83,7 +88,7 @@ def test_course_does_not_contradict_the_change(call: str, text: str) -> None:
 
 def test_without_compartments_or_donors_neither_is_named() -> None:
     (text,) = told(row("Treg", "all", "d7 - d0", 1.0, fdr=0.001) | {"n_paired": 0})
-    assert text.endswith(" : d7 - d0 rose 2.0-fold (1.4- to 2.8-fold)")
+    assert text.endswith(" : d7 - d0: rose 2.0-fold (1.4- to 2.8-fold)")
 
 
 def test_unnamed_events_are_no_finding_but_a_note() -> None:
@@ -101,9 +106,9 @@ def test_expression_is_told_in_its_own_unit() -> None:
     ]
     table = pd.DataFrame(rows).rename(columns={"log2_fold_change": "difference"})
     (found,) = findings.findings(table, None)
-    assert found.changes[0].text == (
-        "CD39 d7 - d0 +0.40 (\N{MINUS SIGN}0.10 to +0.90, 9 pairs), also d28 - d0; "
-        "PD-1 d28 - d0 +0.90 (+0.40 to +1.4, 9 pairs)"
+    assert found.changes[0].text.replace("\N{NO-BREAK SPACE}", " ") == (
+        "CD39 +0.40 in d7 - d0 (\N{MINUS SIGN}0.10 to +0.90, 9 pairs), also in d28 - d0; "
+        "PD-1 +0.90 in d28 - d0 (+0.40 to +1.4, 9 pairs)"
     )
 
 
@@ -151,6 +156,19 @@ def test_broken_reference_is_warned_of(study: AnnData) -> None:
         "100 % of the populations move up in PB, d7 - d0" in text
         for text in words.caveat_words(whole)
     )
+
+
+def test_methods_say_what_was_done(study: AnnData) -> None:
+    whole = studies.gather(study, treatment_key=None, compartment_key=None, donor_key=None)
+    text = " ".join(methods.write_methods(whole).paragraphs)
+    assert "changed 8-fold or more" in text
+    assert f"separately in each {whole.compartment_key}" in text
+    record = {"params": {}, "version": "0", "files": pd.DataFrame({"status": ["unchanged"], "reason": ["transformed before"]}, index=["a"])}  # fmt: skip
+    study.uns["cytoclust"]["compensate"] = record
+    alone = dataclasses.replace(whole, treatment_key=None, adata=study)
+    text = " ".join(methods.write_methods(alone).paragraphs)
+    assert "Values were not compensated (transformed before)." in text
+    assert "separately in each" not in text
 
 
 def test_samples_without_design_are_named(study: AnnData) -> None:

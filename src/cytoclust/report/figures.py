@@ -146,7 +146,7 @@ def cluster_pictures(study: Study) -> Iterator[Drawn]:
             )  # fmt: skip
     yield (
         "densities", "clusters", "Marker distributions and cut-offs",
-        "All events; a vertical line separates negative from positive, with the share of positive events; two lines are two compartments' own. Populations are cut anew within their parent.",
+        "All events; a vertical line separates negative from positive, with the share of positive events; several lines are those of single compartments. Populations are cut anew within their parent.",
         pl.marker_densities(adata),
     )  # fmt: skip
     if study.counts is not None:

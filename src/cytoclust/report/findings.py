@@ -10,17 +10,18 @@ import pandas as pd
 
 from cytoclust import schema
 from cytoclust.pl.tables import in_order, is_interaction, labelled, place_column, text_column
-from cytoclust.report.numbers import change, interval, plural, probability, signed
+from cytoclust.report.numbers import change, first_of, interval, plural, probability, signed
 from cytoclust.report.study import ALPHA
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
+MARKERS: Final = 4  # told with numbers per population and compartment
 COURSES: Final = {
     "transient?": "transient?: a return to baseline is not proven",
     "changed, unresolved": "changed, course unclear",
-    "no change detected": "single contrast significant, course not established",
-    "stable": "single contrast significant, course not established",
+    "no change detected": "single contrasts significant, course not established",
+    "stable": "single contrasts significant, course not established",
     "not tested": "",
 }
 
@@ -96,24 +97,40 @@ def sentence(row: pd.Series) -> str:
         what, span = signed(effect), f"{signed(low)} to {signed(high)}"
     pairs = float(row.get("n_paired", np.nan))
     base = f", {plural(int(pairs), 'pair')}" if np.isfinite(pairs) and pairs > 0 else ""
-    return f"{row['contrast']} {what} ({span}{base})"
+    where = unbroken(str(row["contrast"]))
+    if row["marker"]:
+        return f"{row['marker']} {what} in {where} ({span}{base})"
+    return f"{where}: {what} ({span}{base})"
+
+
+def unbroken(contrast: str) -> str:
+    """Keep a contrast on one line."""
+    return contrast.replace(" - ", "\N{NO-BREAK SPACE}-\N{NO-BREAK SPACE}")
 
 
 def marker_changes(own: pd.DataFrame, here: pd.DataFrame) -> str:
     """Write the surest change of each marker, naming the other contrasts and the differences."""
-    words = []
-    for marker, rows in own.sort_values("fdr", kind="stable").groupby("marker", sort=False):
-        text = f"{marker} {sentence(rows.iloc[0])}"
+    words: list[str] = []
+    differ: dict[str, list[str]] = {}
+    groups = list(own.sort_values("fdr", kind="stable").groupby("marker", sort=False))
+    for marker, rows in groups:
+        text = sentence(rows.iloc[0])
         others = in_order(own["contrast"][rows.index[1:].sort_values()])
         if others:
-            text += f", also {', '.join(others)}"
-        differs = elsewhere(here[here["marker"] == marker], rows, unsure=False)
-        words.append(" ".join([text, *(f"[{note}]" for note in differs)]))
-    return "; ".join(words)
+            text += f", also in {', '.join(map(unbroken, others))}"
+        words.append(text)
+        for other, shown in compared(here[here["marker"] == marker], rows):
+            if shown:
+                differ.setdefault(other, []).append(str(marker))
+    if len(words) > MARKERS:
+        rest = [str(marker) for marker, _ in groups[MARKERS:]]
+        words = [*words[:MARKERS], f"and {first_of(rest, 10)}"]
+    notes = [f"shown to differ from {other}: {', '.join(who)}" for other, who in differ.items()]
+    return "; ".join([*words, *notes])
 
 
-def elsewhere(here: pd.DataFrame, own: pd.DataFrame, *, unsure: bool = True) -> list[str]:
-    """Say whether the change is shown to differ between compartments, or merely not seen in both."""
+def compared(here: pd.DataFrame, own: pd.DataFrame) -> dict[tuple[str, bool], list[str]]:
+    """Return (other compartment, whether a difference is shown) -> contrasts not significant there."""
     place = own["compartment"].iloc[0]
     kinds: dict[tuple[str, bool], list[str]] = {}
     for contrast in in_order(own["contrast"]):
@@ -124,11 +141,17 @@ def elsewhere(here: pd.DataFrame, own: pd.DataFrame, *, unsure: bool = True) -> 
             pair = same["crossing"] & sides.map(lambda both, o=other: {place, o} == set(both))
             if pair.any():
                 kinds.setdefault((other, bool(same["sure"][pair].any())), []).append(contrast)
+    return kinds
+
+
+def elsewhere(here: pd.DataFrame, own: pd.DataFrame) -> list[str]:
+    """Say whether the change is shown to differ between compartments, or merely not seen in both."""
     words = []
-    for (other, shown), contrasts in kinds.items():
-        when = ", ".join(contrasts)
-        if shown:
-            words.append(f"shown to differ from {other} ({when})")
-        elif unsure:
-            words.append(f"not found in {other} ({when}), but a difference is not shown either")
+    for (other, shown), contrasts in compared(here, own).items():
+        when = ", ".join(map(unbroken, contrasts))
+        words.append(
+            f"shown to differ from {other} ({when})"
+            if shown
+            else f"not found in {other} ({when}), but a difference is not shown either"
+        )
     return words

@@ -36,6 +36,17 @@ REFERENCES: Final = {
 }  # fmt: skip
 
 
+EXCLUDED: Final = {
+    schema.QC_MARGIN: "events at the margin of the detectors",
+    schema.QC_TIME: "events acquired while a signal drifted",
+    schema.QC_DOUBLET: "doublets",
+    schema.QC_DEBRIS: "debris",
+    schema.QC_DEAD: "dead cells",
+    schema.QC_INVALID: "events with invalid values",
+}
+NONE: Final = pd.Series(dtype=bool)
+
+
 @dataclass(frozen=True)
 class Methods:
     """Paragraphs whose [n] point into the references."""
@@ -77,9 +88,11 @@ def prepare_words(study: Study) -> list[str]:
     """Describe reading, exclusion, compensation and transformation."""
     words = [f"The analysis was made with cytoclust {checks.package_version('cytoclust')}."]
     if study.exclusions is not None:
+        found = [text for flag, text in EXCLUDED.items() if study.exclusions.get(flag, NONE).any()]
         words.append(
-            "Events at the margin of the detectors, events acquired while a signal drifted, doublets, debris,"
-            " dead cells and events with invalid values were flagged and excluded; the counts are given per sample."
+            f"Excluded were {', '.join(found)}; the counts are given per sample."
+            if found
+            else "No event had a reason to be excluded."
         )
     words += compensation_words(study)
     if done(study, schema.ARCSINH) and cofactor_words(study):
@@ -176,44 +189,57 @@ def lineage_markers(study: Study) -> list[str]:
     return list(var.loc[var[schema.MARKER_CLASS] == "type", schema.MARKER].astype(str))
 
 
+def within_words(study: Study) -> str:
+    """Say that compartments were fitted separately, where they are not what is compared."""
+    if study.compartment_key and study.treatment_key:
+        return f", separately in each {study.compartment_key}"
+    return ""
+
+
+def abundance_words(study: Study, cite: Any) -> list[str]:
+    """Describe the tests of abundance."""
+    if study.abundance is None:
+        return []
+    method = "/".join(sorted(set(text_column(study.abundance, "method")) - {""}))
+    within = within_words(study)
+    if method and "voom" not in method:
+        return [f"Counts per sample were compared by the method {method}{within}."]
+    text = f"Counts per sample were compared by voom {cite('voom')} and moderated linear models"
+    text += f" {cite('limma')}{within}"
+    if study.donor_key:
+        text += f", with one correlation within {study.donor_key} {cite('blocks')}"
+    words = [f"{text}; the approach follows {cite('diffcyt')}."]
+    if "log_ratio" in set(text_column(study.abundance, "denominator")):
+        words.append(
+            "Composition was corrected for by size factors that are trimmed means of log-ratios. Populations"
+            " that changed 8-fold or more in a first fit were left out of this reference, and in that case"
+            " those that changed 2-fold or more in the second fit too, as long as four populations remained."
+        )
+    if within:
+        words.append(
+            "Differences between compartments are the differences of the changes within them, with"
+            " Welch-Satterthwaite degrees of freedom."
+        )
+    return words
+
+
+def state_words(study: Study, cite: Any) -> list[str]:
+    """Describe the tests of marker expression."""
+    if study.state is None or not done(study, STATE):
+        return []
+    text = "Medians of state markers per sample and population were compared by linear models with"
+    text += f" moderated variances {cite('limma')}{within_words(study)}"
+    if study.donor_key:
+        text += f", with a fixed mean for each {study.donor_key}, so that only changes within a {study.donor_key} count"
+    return [
+        f"{text}. Weights were 1 / (variance between samples + variance between cells / number of cells),"
+         " both variances estimated for each marker."
+    ]
+
+
 def test_words(study: Study, cite: Any) -> list[str]:
     """Describe the tests that were made."""
-    words = []
-    if study.abundance is not None:
-        method = "/".join(sorted(set(text_column(study.abundance, "method")) - {""}))
-        within = f", separately in each {study.compartment_key}" if study.compartment_key else ""
-        if "voom" in method or not method:
-            words.append(
-                f"Counts per sample were compared by voom {cite('voom')} and moderated linear models {cite('limma')}{within}"
-                + (
-                    f", with one correlation within {study.donor_key} {cite('blocks')}"
-                    if study.donor_key
-                    else ""
-                )
-                + f"; the approach follows {cite('diffcyt')}. Composition was corrected for by size factors that are"
-                " trimmed means of log-ratios. Populations that changed 8-fold or more in a first fit, and then those"
-                " that changed 2-fold or more in the second, were left out of this reference."
-            )
-        else:
-            words.append(f"Counts per sample were compared by the method {method}{within}.")
-        if study.compartment_key and study.treatment_key:
-            words.append(
-                "Differences between compartments are the differences of the changes within them, with"
-                " Welch-Satterthwaite degrees of freedom."
-            )
-    if done(study, STATE) and study.state is not None:
-        words.append(
-            "Medians of state markers per sample and population were compared by linear models with moderated variances"
-            f" {cite('limma')}"
-            + (f", separately in each {study.compartment_key}" if study.compartment_key else "")
-            + (
-                f", with a fixed mean for each {study.donor_key}, so that only changes within a {study.donor_key} count"
-                if study.donor_key
-                else ""
-            )
-            + ". Weights were 1 / (variance between samples + variance between cells / number of cells), both variances"
-            " estimated for each marker."
-        )
+    words = [*abundance_words(study, cite), *state_words(study, cite)]
     if done(study, TRAJECTORIES) and study.trajectories is not None:
         words.append(
             "Courses over treatment were called in two stages: populations were screened by Simes' test over the visits"
@@ -224,7 +250,8 @@ def test_words(study: Study, cite: Any) -> list[str]:
         words.append(
             "The sample is the unit of replication. False discovery rates are those of Benjamini and Hochberg"
             f" {cite('fdr')} over the populations{' (and markers)' if study.state is not None else ''} of each"
-            " contrast and compartment."
+            f" contrast{' and compartment' if study.compartment_key else ''}."
         )
+    if study.abundance is not None and within_words(study) and study.donor_key:
         words.append(f"The questions asked follow {cite('study')}.")
     return words
