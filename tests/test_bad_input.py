@@ -98,6 +98,7 @@ def analyse(
     """Run the pipeline; return the result and everything it warned of."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "The .* option")  # as in pyproject.toml
         warnings.simplefilter("always", cc.errors.CytoclustWarning)
         adata = cc.pipeline.run(
             study / "samples.csv" if samples is None else samples,
@@ -228,16 +229,11 @@ def test_empty_design_cells(study: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["text", "numbers"])
-def test_numbers_as_levels(study: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numbers_as_levels(study: Path, kind: str) -> None:
     sheet = read_sheet(study)
     sheet["file"] = [str(file) for file in files(study)]
     numbers = sheet["visit"].map({"d0": 0.5, "d7": 0.0})
     sheet["dose"] = numbers if kind == "numbers" else numbers.map({0.5: "0.5", 0.0: "0"})
-    if kind == "numbers":  # the text sheet goes all the way; a table need only mean the same
-        monkeypatch.setattr(cc.pipeline, "prepare", lambda *_, **__: None)
-        plan = cc.tl.design(cc.io.read_samples(sheet), treatment_key="dose", baseline="0")
-        assert plan.levels == ("0.5", "0")
-        return
     table = abundance(analyse(study, sheet, treatment_key="dose", baseline="0")[0])
     assert set(table["contrast"]) == {"0.5 - 0"}
 

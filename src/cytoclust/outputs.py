@@ -18,6 +18,7 @@ import pandas as pd
 from cytoclust import schema
 from cytoclust.checks import listing, logger, package_version
 from cytoclust.errors import ArgumentError
+from cytoclust.tl.counts_table import FORMULA_STARTS
 
 if TYPE_CHECKING:
     import os
@@ -37,7 +38,6 @@ __all__ = [
 ]
 
 PRODUCTS = ("report.html", "study.h5ad", "run.json", "tables", "figures", "fcs")
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 PACKAGES = (
     "cytoclust", "anndata", "scanpy", "umap-learn", "pynndescent", "leidenalg", "scikit-learn", "numpy", "numba",
     "scipy", "pandas", "matplotlib",
