@@ -265,9 +265,8 @@ def compare(adata: AnnData, comparison: Comparison) -> None:
     if (adata.var[schema.MARKER_CLASS] == "state").any():
         results["differential_state"] = tl.differential_state(adata, **design)
     if comparison.donor_key is not None and comparison.treatment_key is not None:
-        results["trajectories"] = tl.classify_trajectories(
-            abundance
-        )  # a course needs donors who are followed
+        # a course needs donors who are followed
+        results["trajectories"] = tl.classify_trajectories(abundance)
     params = {key: value for key, value in design.items() if value}
     params["covariates"] = list(comparison.covariates)
     for step, table in results.items():
@@ -292,13 +291,11 @@ def keep(adata: AnnData, folder: Path, clock: outputs.Clock) -> None:
     with outputs.staged(folder) as stage:
         with clock.step("tables"):
             outputs.write_tables(result_tables(adata), stage / "tables")
-        with clock.step("figures"):
-            report.write_figures(adata, stage / "figures")
         with clock.step("fcs"):
             io.write_fcs(adata, stage / "fcs")
         adata.uns[schema.UNS][schema.RUN]["seconds"] = clock.table()
         with clock.step("report"):
-            report.write(adata, stage / "report.html")
+            report.write(adata, stage / "report.html", figures_folder=stage / "figures")
         with clock.step("h5ad"):
             outputs.write_h5ad(adata, stage / "study.h5ad")
         outputs.write_run_facts(adata, clock, stage / "run.json")
