@@ -231,10 +231,10 @@ def state_words(study: Study, cite: Any) -> list[str]:
     text += f" moderated variances {cite('limma')}{within_words(study)}"
     if study.donor_key:
         text += f", with a fixed mean for each {study.donor_key}, so that only changes within a {study.donor_key} count"
-    return [
-        f"{text}. Weights were 1 / (variance between samples + variance between cells / number of cells),"
-         " both variances estimated for each marker."
-    ]
+    text += (
+        ". Weights were 1 / (variance between samples + variance between cells / number of cells),"
+    )
+    return [f"{text} both variances estimated for each marker."]
 
 
 def test_words(study: Study, cite: Any) -> list[str]:
@@ -250,7 +250,7 @@ def test_words(study: Study, cite: Any) -> list[str]:
         words.append(
             "The sample is the unit of replication. False discovery rates are those of Benjamini and Hochberg"
             f" {cite('fdr')} over the populations{' (and markers)' if study.state is not None else ''} of each"
-            f" contrast{' and compartment' if study.compartment_key else ''}."
+            f" contrast{' and compartment' if within_words(study) else ''}."
         )
     if study.abundance is not None and within_words(study) and study.donor_key:
         words.append(f"The questions asked follow {cite('study')}.")

@@ -63,7 +63,8 @@ def study_words(study: Study) -> list[str]:
         parts = [plural(len(study.samples), "sample")]
         if study.donor_key in study.samples.columns:
             parts.append(
-                f"{plural(study.samples[study.donor_key].dropna().nunique(), 'donor')} ({study.donor_key})"
+                plural(study.samples[study.donor_key].dropna().nunique(), "donor")
+                + ("" if study.donor_key == "donor" else f" ({study.donor_key})")
             )
         for key in (study.compartment_key, study.treatment_key):
             if key in study.samples.columns:
