@@ -495,12 +495,11 @@ def test_nothing_half_written(study: Path, tmp_path: Path, monkeypatch: pytest.M
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(cc.report, "write_figures", lambda *_: None)
         patch.setattr(cc.report, "write", full)
         for out in (old, tmp_path / "new"):
             with pytest.raises(OSError, match="No space left"):
                 analyse(study, out=out, overwrite=True, **NO_DESIGN)
-        patch.setattr(cc.report, "write", lambda _, path: path.write_text("now"))
+        patch.setattr(cc.report, "write", lambda _, path, **_kept: path.write_text("now"))
         assert list((tmp_path / "new").iterdir()) == []
         assert (old / "report.html").read_text() == "earlier"
         assert sorted(path.name for path in old.rglob("*")) == [

@@ -113,7 +113,7 @@ def classify_trajectories(
 
     References
     ----------
-    Heller et al. 2009, doi:10.1093/bioinformatics/btn650 (stage-wise control); Schuirmann 1987,
+    Van den Berge et al. 2017, doi:10.1186/s13059-017-1277-0 (stage-wise control); Schuirmann 1987,
     doi:10.1007/BF01068419 (equivalence).
 
     Examples
