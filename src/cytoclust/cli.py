@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -197,20 +198,13 @@ def demo(
 def show_score(found: Score) -> None:
     """Print what was found against what was planted."""
     effects = found.effects[found.effects["planted"].abs() >= 1]
-    table = Table(title="Planted changes of two-fold or more, and what was found")
-    for column in (
-        "population",
-        "compartment",
-        "contrast",
-        "planted log2",
-        "found log2 (95 % interval)",
-        "FDR",
-        "verdict",
-    ):
-        table.add_column(column)
+    title = "Planted changes of two-fold or more (log2), and what was found"
+    table = Table(title=title, box=box.SIMPLE, pad_edge=False)
+    for column in ("population", "where", "contrast", "planted", "found (95 %)", "FDR", "verdict"):
+        table.add_column(column, no_wrap=column == "population")
     for row in effects.to_dict("records"):
         interval = f"{row['log2_fold_change']:+.2f} ({row['ci_low']:+.2f} to {row['ci_high']:+.2f})"
-        missed = "missed" if row["power"] >= 0.9 else "missed (power < 90 %)"
+        missed = "missed" if row["power"] >= 0.9 else "missed (weak)"
         table.add_row(
             str(row["population"]),
             str(row["compartment"]),
@@ -222,6 +216,9 @@ def show_score(found: Score) -> None:
         )
     if len(effects):
         console.print(table)
+        console.print(
+            "weak: with these samples such a change is detected in less than 90 % of studies"
+        )
     false = int((~found.findings["true"]).sum())
     console.print(
         f"Planted changes of 2-fold or more found: {int(effects['found'].sum())} of {len(effects)}"
