@@ -38,6 +38,7 @@ LEIDEN: Final = "leiden"
 PHENOTYPE: Final = "phenotype"
 PHENOTYPE_CLUSTER: Final = "phenotype_cluster"
 PHENOTYPE_FAR: Final = "phenotype_far"
+MAPPED_FAR: Final = "mapped_far"
 UNASSIGNED: Final = "unassigned"
 
 # var
@@ -71,7 +72,11 @@ ESTIMATE_COFACTORS: Final = "estimate_cofactors"
 ARCSINH: Final = "arcsinh"
 LEIDEN_SKETCHED: Final = "leiden_sketched"
 SUBCLUSTER: Final = "subcluster"
+UMAP_STEP: Final = "umap"
 UMAP_SKETCHED: Final = "umap_sketched"
+SCAN_RESOLUTIONS: Final = "scan_resolutions"
+CLUSTER_STABILITY: Final = "cluster_stability"
+MAP_EVENTS: Final = "map_events"
 CALL_MARKERS: Final = "call_markers"
 ANNOTATE_PHENOTYPES: Final = "annotate_phenotypes"
 RUN: Final = "run"
@@ -87,8 +92,14 @@ SLOTS: Final = (
     Slot("obs", QC_DEBRIS, "bool", "smaller than a cell", "pp.flag_debris"),
     Slot("obs", QC_DEAD, "bool", "viability dye taken up", "pp.flag_dead"),
     Slot("obs", QC_PASS, "bool", "no flag raised", "pp.flag_*"),
-    Slot("obs", LEIDEN, "category", "cluster", "tl.leiden, tl.leiden_sketched"),
-    Slot("obs", PHENOTYPE, "category", "phenotype of the event", "tl.annotate_phenotypes"),
+    Slot("obs", LEIDEN, "category", "cluster", "tl.leiden, tl.leiden_sketched, tl.map_events"),
+    Slot(
+        "obs",
+        PHENOTYPE,
+        "category",
+        "phenotype of the event",
+        "tl.annotate_phenotypes, tl.map_events",
+    ),
     Slot(
         "obs",
         PHENOTYPE_CLUSTER,
@@ -97,6 +108,7 @@ SLOTS: Final = (
         "tl.annotate_phenotypes",
     ),
     Slot("obs", PHENOTYPE_FAR, "bool", "event is far from its name", "tl.annotate_phenotypes"),
+    Slot("obs", MAPPED_FAR, "bool", "event is far from the reference's", "tl.map_events"),
     Slot("var", CHANNEL, "str", "channel name as written ($PnN)", "io.read_study"),
     Slot("var", MARKER, "str", "antigen from the panel ($PnS without one)", "io.read_study"),
     Slot(

@@ -127,7 +127,8 @@ def place_events(
     """Place events among landmarks that stay where they are.
 
     Each event starts at the weighted mean of its 10 nearest landmarks and is then pulled by them
-    and pushed by random ones for 15 epochs; events do not act on each other, so the cost is linear.
+    and pushed by random ones for 15 epochs. Events do not act on each other, and the random numbers
+    of one are made of its own values: its place is the same in any order and among any others.
 
     Returns
     -------
@@ -139,14 +140,16 @@ def place_events(
     index = build_index(padded(landmarks), rng=rng)
     out = np.empty((len(X), 2), dtype=np.float32)
     for start in range(0, len(X), CHUNK):
-        part = X[start : start + CHUNK]
-        near, distances = index.query(padded(part), k=k)
+        part = padded(X[start : start + CHUNK])
+        near, distances = index.query(part, k=k)
         np.sqrt(distances, out=distances)
         distances[near < 0] = np.inf
         indptr = np.arange(len(part) + 1, dtype=np.int64) * k
         weights = np.empty(distances.shape, dtype=np.float32)
         _memberships(indptr, distances.reshape(-1), weights.reshape(-1))
-        _place(near, weights, coordinates, out, start, a, b, seed, PLACEMENT_EPOCHS)
+        part += np.float32(0.0)  # -0 and 0 are one value, and so must be their bits
+        keys = row_keys(part.view(np.uint32), seed)
+        _place(near, weights, coordinates, out, start, a, b, keys, PLACEMENT_EPOCHS)
     return out
 
 
@@ -297,7 +300,20 @@ def _move_points(old, new, indptr, indices, pulls, a, b, alpha, epoch, seed):  #
 
 
 @njit(cache=True, parallel=True)
-def _place(near, weights, coordinates, out, start, a, b, seed, n_epochs):  # type: ignore[no-untyped-def]  # noqa: PLR0917
+def row_keys(bits, seed):  # type: ignore[no-untyped-def]
+    """Hash the bits of each row (uint32) with a seed to the start of its random numbers."""
+    keys = np.empty(len(bits), dtype=np.uint64)
+    for row in prange(len(bits)):
+        state = seed
+        for column in range(bits.shape[1]):
+            state = (state ^ np.uint64(bits[row, column])) * np.uint64(0xD1342543DE82EF95)
+            state ^= state >> np.uint64(32)
+        keys[row] = state
+    return keys
+
+
+@njit(cache=True, parallel=True)
+def _place(near, weights, coordinates, out, start, a, b, keys, n_epochs):  # type: ignore[no-untyped-def]  # noqa: PLR0917
     n_landmarks = len(coordinates)
     for event in prange(len(near)):
         total, sum_x, sum_y = 0.0, 0.0, 0.0
@@ -307,7 +323,7 @@ def _place(near, weights, coordinates, out, start, a, b, seed, n_epochs):  # typ
                 sum_x += weights[event, i] * coordinates[near[event, i], 0]
                 sum_y += weights[event, i] * coordinates[near[event, i], 1]
         x, y = np.float32(sum_x / total), np.float32(sum_y / total)
-        state = seed ^ (np.uint64(start + event) * np.uint64(0xD1342543DE82EF95))
+        state = keys[event]
         for epoch in range(n_epochs):
             alpha = np.float32(0.25) * np.float32(1.0 - epoch / n_epochs)
             for i in range(near.shape[1]):

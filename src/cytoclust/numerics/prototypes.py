@@ -119,7 +119,7 @@ def train(
     if len(rows) > TRAINING_ROWS * n_prototypes:
         chosen = rng.choice(len(rows), size=TRAINING_ROWS * n_prototypes, replace=False)
         rows = rows[np.sort(chosen)]
-    prototypes = _seeds(rows, n_prototypes, rng=rng, spread=spread)
+    prototypes = np.ascontiguousarray(rows[draw_rows(rows, n_prototypes, rng=rng, spread=spread)])
     for _ in range(rounds):
         index = build_index(prototypes, rng=rng)
         assignment = index.nearest(rows)[:, 0]
@@ -130,10 +130,10 @@ def train(
     return prototypes
 
 
-def _seeds(
+def draw_rows(
     rows: NDArray[np.float32], n_seeds: int, *, rng: np.random.Generator, spread: bool
-) -> NDArray[np.float32]:
-    """Draw seeds uniformly; with `spread`, the second half by distance from the first."""
+) -> NDArray[np.int64]:
+    """Draw rows uniformly; with `spread`, the second half by distance from the first; sorted."""
     first = n_seeds // 2 if spread else n_seeds
     chosen = rng.choice(len(rows), size=max(1, first), replace=False)
     if len(chosen) < n_seeds:
@@ -148,7 +148,7 @@ def _seeds(
         keys = rng.exponential(size=len(rows)) / gaps
         more = np.argsort(keys, kind="stable")[: n_seeds - len(chosen)]
         chosen = np.concatenate([chosen, more])
-    return np.ascontiguousarray(rows[np.sort(chosen)])
+    return np.sort(chosen)
 
 
 @njit(cache=True)

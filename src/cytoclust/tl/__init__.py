@@ -5,6 +5,7 @@ from cytoclust.tl.clustering import leiden, leiden_sketched
 from cytoclust.tl.concordance import Concordance, compare_gates
 from cytoclust.tl.design import Design, design
 from cytoclust.tl.embedding import umap, umap_sketched
+from cytoclust.tl.mapping import map_events
 from cytoclust.tl.phenotyping import annotate_phenotypes, call_markers
 from cytoclust.tl.state import differential_state
 from cytoclust.tl.subclustering import subcluster
@@ -22,6 +23,7 @@ __all__ = [
     "differential_state",
     "leiden",
     "leiden_sketched",
+    "map_events",
     "subcluster",
     "umap",
     "umap_sketched",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from cytoclust import checks, schema
-from cytoclust.errors import ArgumentError
+from cytoclust.errors import ArgumentError, MissingSlotError
+from cytoclust.tl.references import forget, reference_facts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +66,9 @@ def leiden(
     ``obs[key_added]``
         Cluster of each event, categorical "0", "1", ... by decreasing size.
     ``uns["cytoclust"][key_added]``
-        Parameters, and the modularity reached.
+        Parameters, the modularity reached, and what `map_events` needs: ``prototypes`` float32
+        (n_prototypes, n_markers), their ``labels`` int32 and ``sizes`` int64, the ``reach`` of each
+        cluster, and the ``panel``. (``leiden_<key_added>`` where `key_added` is not "leiden".)
 
     Raises
     ------
@@ -110,6 +113,7 @@ def leiden(
             found = reference(graph, resolution, n_iterations=n_iterations, seed=seed)
             labels = rank_by_size(found)
         quality = modularity(graph, labels, resolution)
+        kept, made_of = _points_kept(adata, labels, neighbors_key, rng=generator)
     adata = adata.copy() if copy else adata
     adata.obs[key_added] = categorical(labels)
     params = {
@@ -118,8 +122,10 @@ def leiden(
         "n_iterations": n_iterations,
         "neighbors_key": neighbors_key,
         "rng": rng if isinstance(rng, int) else None,
+        **made_of,
     }
-    checks.record(adata, step_name(schema.LEIDEN, key_added), params, modularity=quality)
+    forget(adata, step_name(schema.LEIDEN_SKETCHED, key_added))
+    checks.record(adata, step_name(schema.LEIDEN, key_added), params, modularity=quality, **kept)
     return adata if copy else None
 
 
@@ -169,8 +175,9 @@ def leiden_sketched(
         Cluster of each event, categorical "0", "1", ... by decreasing size.
     ``uns["cytoclust"]["leiden_sketched"]``
         Parameters; ``prototypes`` float32 (n_prototypes, n_markers); ``labels``, the cluster of
-        each prototype, int32; ``sizes``, its events, int64. (``leiden_sketched_<key_added>`` where
-        `key_added` is not "leiden".)
+        each prototype, int32; ``sizes``, its events, int64; ``reach``, the distance beyond which an
+        event is far from a cluster, float32; the ``panel``. `map_events` needs them.
+        (``leiden_sketched_<key_added>`` where `key_added` is not "leiden".)
 
     Raises
     ------
@@ -200,6 +207,7 @@ def leiden_sketched(
     2
     """
     from cytoclust.numerics.leiden import leiden as find_communities
+    from cytoclust.numerics.mapping import measure_reach
     from cytoclust.numerics.sketch import label_events, sketch_events
     from cytoclust.numerics.threads import thread_limit
 
@@ -215,6 +223,7 @@ def leiden_sketched(
         labels, own = label_events(
             sketch, find_communities(sketch.graph, resolution, rng=generator)
         )
+        reach = measure_reach(X, labels, sketch.prototypes, rng=generator)
     adata = adata.copy() if copy else adata
     adata.obs[key_added] = categorical(labels)
     params = {
@@ -226,6 +235,7 @@ def leiden_sketched(
         "n_events_sampled": sketch.n_sampled,
         "rng": rng if isinstance(rng, int) else None,
     }
+    forget(adata, step_name(schema.LEIDEN, key_added))
     checks.record(
         adata,
         step_name(schema.LEIDEN_SKETCHED, key_added),
@@ -233,6 +243,8 @@ def leiden_sketched(
         prototypes=sketch.prototypes,
         labels=own,
         sizes=np.bincount(sketch.nearest, minlength=len(own)).astype(np.int64),
+        reach=reach,
+        **reference_facts(adata, names, use_rep),
     )
     return adata if copy else None
 
@@ -244,6 +256,39 @@ def _graph(adata: AnnData, neighbors_key: str | None) -> sparse.csr_matrix:
     name = adata.uns[key]["connectivities_key"]
     checks.check_key(adata, name, place="obsp", remedy="Run pp.neighbors first.")
     return adata.obsp[name].tocsr()
+
+
+def graph_matrix(
+    adata: AnnData, neighbors_key: str | None
+) -> tuple[NDArray[np.float32], list[str], str | None]:
+    """Return the values that a neighbour graph was made of, their names, and the slot if any."""
+    made_of = adata.uns[neighbors_key or schema.NEIGHBORS]["params"]
+    use_rep = made_of.get("use_rep")
+    markers = made_of.get("markers") if use_rep is None else None
+    if markers is None and use_rep is None:
+        use_rep = "X_pca" if "X_pca" in adata.obsm else "X"  # a graph of scanpy's
+    X, names = checks.event_matrix(adata, markers, use_rep=use_rep)
+    return X, names, use_rep
+
+
+def _points_kept(
+    adata: AnnData,
+    labels: NDArray[np.int32],
+    neighbors_key: str | None,
+    *,
+    rng: np.random.Generator,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the points that stand for clusters, and the parameters that say what they hold."""
+    from cytoclust.numerics.mapping import summarize_clusters
+
+    try:
+        X, names, use_rep = graph_matrix(adata, neighbors_key)
+    except (ArgumentError, MissingSlotError) as error:  # the graph alone is enough to cluster
+        checks.logger.info("leiden: nothing kept for map_events: %s", error)
+        return {}, {}
+    facts = reference_facts(adata, names, use_rep)
+    points = summarize_clusters(X, labels, rng=rng)._asdict()
+    return {**points, **facts}, {"markers": names, "use_rep": use_rep}
 
 
 def categorical(labels: NDArray[np.int32]) -> pd.Categorical[str]:

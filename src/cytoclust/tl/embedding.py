@@ -8,6 +8,8 @@ import numpy as np
 
 from cytoclust import checks, schema
 from cytoclust.errors import ArgumentError
+from cytoclust.tl.clustering import graph_matrix
+from cytoclust.tl.references import forget, reference_facts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 __all__ = ["umap", "umap_sketched"]
+
+LANDMARKS = 10_000  # events of an exact layout that are kept to place later ones
 
 
 def umap(
@@ -57,7 +61,8 @@ def umap(
     ``obsm["X_umap"]``
         Coordinates, float32 (n_events, 2).
     ``uns["cytoclust"]["umap"]``
-        Parameters.
+        Parameters, and what `map_events` needs: ``landmarks``, the values of at most 10,000 of the
+        events, float32, their ``coordinates``, the ``panel`` and the ``placement_seed``.
 
     Raises
     ------
@@ -85,6 +90,7 @@ def umap(
     (100, 2)
     """
     from cytoclust.numerics.layout import embed_graph
+    from cytoclust.numerics.mapping import draw_landmarks
     from cytoclust.numerics.threads import thread_limit
 
     _check_shape(min_dist, spread)
@@ -93,21 +99,18 @@ def umap(
     graph = adata.uns[key]
     checks.check_key(adata, graph["distances_key"], place="obsp", remedy="Run pp.neighbors first.")
     distances = adata.obsp[graph["distances_key"]].tocsr()
-    made_of = graph["params"]
-    use_rep = made_of.get("use_rep")
-    markers = made_of.get("markers") if use_rep is None else None
-    if markers is None and use_rep is None:
-        use_rep = "X_pca" if "X_pca" in adata.obsm else "X"  # a graph of scanpy's
-    X, _ = checks.event_matrix(adata, markers, use_rep=use_rep)
+    X, names, use_rep = graph_matrix(adata, neighbors_key)
+    generator = np.random.default_rng(rng)
     with thread_limit(n_jobs):
         points = embed_graph(
             distances,
             X,
-            rng=np.random.default_rng(rng),
+            rng=generator,
             min_dist=min_dist,
             spread=spread,
             n_epochs=n_epochs,
         )
+        landmarks = draw_landmarks(X, LANDMARKS, rng=generator)
     adata = adata.copy() if copy else adata
     adata.obsm[key_added] = points
     params = {
@@ -116,8 +119,19 @@ def umap(
         "spread": float(spread),
         "n_epochs": n_epochs,
         "rng": rng if isinstance(rng, int) else None,
+        "markers": names,
+        "use_rep": use_rep,
     }
-    checks.record(adata, "umap" if key_added == schema.UMAP else f"umap_{key_added}", params)
+    forget(adata, _step_name(schema.UMAP_SKETCHED, key_added))
+    checks.record(
+        adata,
+        _step_name(schema.UMAP_STEP, key_added),
+        params,
+        landmarks=X[landmarks],
+        coordinates=points[landmarks],
+        placement_seed=int(generator.integers(2**62)),
+        **reference_facts(adata, names, use_rep),
+    )
     return adata if copy else None
 
 
@@ -168,7 +182,8 @@ def umap_sketched(  # noqa: PLR0913, the options of a public verb
         Coordinates, float32 (n_events, 2).
     ``uns["cytoclust"]["umap_sketched"]``
         Parameters; ``landmarks`` float32 (n_landmarks, n_markers) and their ``coordinates``
-        float32 (n_landmarks, 2), for placing later events.
+        float32 (n_landmarks, 2), the ``panel`` and the ``placement_seed``: `map_events` places
+        later events with them.
 
     Raises
     ------
@@ -218,8 +233,14 @@ def umap_sketched(  # noqa: PLR0913, the options of a public verb
             min_dist=min_dist,
             spread=spread,
         )
+        placement_seed = int(generator.integers(2**62))
         points = place_events(
-            X, landmarks, coordinates, rng=generator, min_dist=min_dist, spread=spread
+            X,
+            landmarks,
+            coordinates,
+            rng=np.random.default_rng(placement_seed),
+            min_dist=min_dist,
+            spread=spread,
         )
     adata = adata.copy() if copy else adata
     adata.obsm[key_added] = points
@@ -231,10 +252,22 @@ def umap_sketched(  # noqa: PLR0913, the options of a public verb
         **shape,
         "rng": rng if isinstance(rng, int) else None,
     }
-    step = schema.UMAP_SKETCHED
-    step = step if key_added == schema.UMAP else f"{step}_{key_added}"
-    checks.record(adata, step, params, landmarks=landmarks, coordinates=coordinates)
+    forget(adata, _step_name(schema.UMAP_STEP, key_added))
+    checks.record(
+        adata,
+        _step_name(schema.UMAP_SKETCHED, key_added),
+        params,
+        landmarks=landmarks,
+        coordinates=coordinates,
+        placement_seed=placement_seed,
+        **reference_facts(adata, names, use_rep),
+    )
     return adata if copy else None
+
+
+def _step_name(step: str, key_added: str) -> str:
+    """Name the record: the step's own name, or with the slot it wrote."""
+    return step if key_added == schema.UMAP else f"{step}_{key_added}"
 
 
 def _check_shape(min_dist: float, spread: float) -> None:
