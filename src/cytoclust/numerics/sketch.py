@@ -36,16 +36,44 @@ MIN_SAMPLED = 4  # events per prototype whose edges are always looked at
 
 
 @dataclass(frozen=True)
+class Edges:
+    """Weighted edges between events, each listed once or as two halves, and the events' nodes.
+
+    `starts` and `ends` (n_edges,) int32 are events, `values` (n_edges,) float64; `nearest`
+    (n_events,) int32 is the node (prototype, or the event itself) that stands for each event.
+    """
+
+    starts: NDArray[np.int32]
+    ends: NDArray[np.int32]
+    values: NDArray[np.float64]
+    nearest: NDArray[np.int32]
+
+    def graph(self, weights: NDArray[np.float64] | None = None) -> sparse.csr_matrix:
+        """Sum the edges between (and inside) nodes; an edge counts the `weights` of both events."""
+        values = self.values
+        if weights is not None:
+            values = values * weights[self.starts] * weights[self.ends]
+        n_nodes = int(self.nearest.max()) + 1
+        ends = (self.nearest[self.starts], self.nearest[self.ends])
+        half = sparse.coo_matrix((values, ends), shape=(n_nodes, n_nodes)).tocsr()
+        graph = (half + half.T).tocsr()
+        graph.sort_indices()
+        return graph
+
+
+@dataclass(frozen=True)
 class Sketch:
     """Prototypes, the prototype of every event, and the graph that joins the prototypes.
 
     `prototypes` (n_prototypes, n_markers) float32; `nearest` (n_events,) int32; `graph` symmetric
-    with the weight inside a prototype, counted from both ends, on the diagonal.
+    with the weight inside a prototype, counted from both ends, on the diagonal; `edges` what it is
+    made of.
     """
 
     prototypes: NDArray[np.float32]
     nearest: NDArray[np.int32]
     graph: sparse.csr_matrix
+    edges: Edges
     n_sampled: int
 
 
@@ -138,8 +166,9 @@ def sketch_events(
     k = min(n_neighbors, len(rows)) - 1
     index = calibrate(index, rows, k=k, rng=rng, recall=SKETCH_RECALL)[0]
     events, scale = _draw_events(index, k, rng)
-    graph = _join(index, rows, events, scale, nearest, k)
-    return Sketch(centers[present, : X.shape[1]], nearest, graph, len(events))
+    edges = _sample_edges(index, rows, events, scale, nearest, k)
+    prototypes = np.ascontiguousarray(centers[present, : X.shape[1]])
+    return Sketch(prototypes, nearest, edges.graph(), edges, len(events))
 
 
 def _draw_events(
@@ -164,15 +193,15 @@ def _draw_events(
     return index.cells.order[order[taken]], scale
 
 
-def _join(  # noqa: PLR0917, one step of sketch_events
+def _sample_edges(  # noqa: PLR0917, one step of sketch_events
     index: Index,
     rows: NDArray[np.float32],
     events: NDArray[np.int32],
     scale: NDArray[np.float64],
     nearest: NDArray[np.int32],
     k: int,
-) -> sparse.csr_matrix:
-    """Sum the Jaccard weights of the drawn events' edges between (and inside) prototypes."""
+) -> Edges:
+    """Weigh the drawn events' edges by Jaccard, each for the events it stands for."""
     found = _search_neighbors(index, rows, events, k)
     if len(events) == len(rows):
         named, around = events, found
@@ -188,14 +217,8 @@ def _join(  # noqa: PLR0917, one step of sketch_events
     # an edge that is drawn from both of its ends counts half from each
     values = np.where(one_way, 1.0, 0.5) * weights * scale[:, None]
     there = found >= 0
-    ends = nearest[found[there]]
-    starts = np.repeat(nearest[events], there.sum(axis=1))
-    n_prototypes = int(nearest.max()) + 1
-    edges = sparse.coo_matrix((values[there], (starts, ends)), shape=(n_prototypes, n_prototypes))
-    half = edges.tocsr()
-    graph = (half + half.T).tocsr()
-    graph.sort_indices()
-    return graph
+    starts = np.repeat(events, there.sum(axis=1))
+    return Edges(starts, found[there], values[there], nearest)
 
 
 def _search_neighbors(  # noqa: PLR0917, internal

@@ -8,6 +8,7 @@ from cytoclust.pl.embedding import umap, umap_grid, umap_markers
 from cytoclust.pl.palette import set_colors
 from cytoclust.pl.phenotyping import marker_densities, phenotype_sizes
 from cytoclust.pl.quality import design_grid, exclusions
+from cytoclust.pl.resolution import resolutions
 from cytoclust.pl.state import state, state_grid
 from cytoclust.pl.style import save
 from cytoclust.pl.trajectory import trajectories
@@ -24,6 +25,7 @@ __all__ = [
     "marker_densities",
     "p_values",
     "phenotype_sizes",
+    "resolutions",
     "save",
     "set_colors",
     "state",

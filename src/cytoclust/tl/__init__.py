@@ -7,6 +7,7 @@ from cytoclust.tl.design import Design, design
 from cytoclust.tl.embedding import umap, umap_sketched
 from cytoclust.tl.mapping import map_events
 from cytoclust.tl.phenotyping import annotate_phenotypes, call_markers
+from cytoclust.tl.resolution import cluster_stability, scan_resolutions
 from cytoclust.tl.state import differential_state
 from cytoclust.tl.subclustering import subcluster
 from cytoclust.tl.trajectory import classify_trajectories
@@ -17,6 +18,7 @@ __all__ = [
     "annotate_phenotypes",
     "call_markers",
     "classify_trajectories",
+    "cluster_stability",
     "compare_gates",
     "design",
     "differential_abundance",
@@ -24,6 +26,7 @@ __all__ = [
     "leiden",
     "leiden_sketched",
     "map_events",
+    "scan_resolutions",
     "subcluster",
     "umap",
     "umap_sketched",

@@ -25,7 +25,7 @@ Flavor = Literal["cytoclust", "igraph", "leidenalg"]
 
 def leiden(
     adata: AnnData,
-    resolution: float = 1.0,
+    resolution: float | None = 1.0,
     *,
     key_added: str = schema.LEIDEN,
     neighbors_key: str | None = None,
@@ -42,7 +42,8 @@ def leiden(
     adata
         Events with a neighbour graph (`pp.neighbors`, or scanpy's).
     resolution
-        Of modularity, above 0; more gives more clusters.
+        Of modularity, above 0; more gives more clusters. None takes the one that
+        `scan_resolutions` chose.
     key_added
         Column of `obs` to write.
     neighbors_key
@@ -73,7 +74,7 @@ def leiden(
     Raises
     ------
     MissingSlotError
-        There is no neighbour graph.
+        There is no neighbour graph, or `resolution` is None and none was chosen.
     ArgumentError
         `resolution` is not above 0, or `flavor` is unknown.
 
@@ -100,7 +101,7 @@ def leiden(
     from cytoclust.numerics.leiden_reference import by_igraph, by_leidenalg
     from cytoclust.numerics.threads import thread_limit
 
-    checks.check_positive("resolution", resolution)
+    resolution = wanted_resolution(adata, resolution)
     checks.check_one_of("flavor", flavor, ("cytoclust", "igraph", "leidenalg"))
     graph = _graph(adata, neighbors_key)
     generator = np.random.default_rng(rng)
@@ -131,7 +132,7 @@ def leiden(
 
 def leiden_sketched(
     adata: AnnData,
-    resolution: float = 1.0,
+    resolution: float | None = 1.0,
     *,
     n_prototypes: int | None = None,
     n_neighbors: int = 15,
@@ -149,7 +150,8 @@ def leiden_sketched(
     adata
         Events; `X` transformed. No neighbour graph is needed.
     resolution
-        Of modularity, above 0; means the same as in `leiden`.
+        Of modularity, above 0; means the same as in `leiden`. None takes the one that
+        `scan_resolutions` chose.
     n_prototypes
         By default one per 16 events, between 1,024 and 4,096.
     n_neighbors
@@ -181,6 +183,8 @@ def leiden_sketched(
 
     Raises
     ------
+    MissingSlotError
+        `resolution` is None and none was chosen.
     ArgumentError
         No markers, NaN or infinite values, a resolution or number of prototypes that is not above 0.
 
@@ -211,7 +215,7 @@ def leiden_sketched(
     from cytoclust.numerics.sketch import label_events, sketch_events
     from cytoclust.numerics.threads import thread_limit
 
-    checks.check_positive("resolution", resolution)
+    resolution = wanted_resolution(adata, resolution)
     check_neighbors(n_neighbors)
     if n_prototypes is not None:
         checks.check_positive("n_prototypes", n_prototypes)
@@ -303,6 +307,15 @@ def step_name(step: str, key_added: str) -> str:
         msg = f"key_added must be a name without '/' (files nest on it); got {key_added!r}."
         raise ArgumentError(msg)
     return step if key_added in {schema.LEIDEN, step} else f"{step}_{key_added}"
+
+
+def wanted_resolution(adata: AnnData, resolution: float | None) -> float:
+    """Return the resolution given, or the one chosen by stability; it must be above 0."""
+    if resolution is None:
+        scan = checks.require_step(adata, schema.SCAN_RESOLUTIONS, "tl.scan_resolutions")
+        resolution = float(scan["params"]["resolution"])
+    checks.check_positive("resolution", resolution)
+    return resolution
 
 
 def check_neighbors(n_neighbors: int) -> None:

@@ -1,0 +1,175 @@
+"""How well clusters are found again when events are drawn anew or a group of them is left out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from cytoclust.numerics.leiden import leiden, rank_by_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+    from scipy import sparse
+
+    from cytoclust.numerics.sketch import Edges
+
+STABLE = 0.75  # Jaccard from which a cluster counts as found again (Hennig 2008)
+STABLE_SHARE = 0.75  # of the clusters, from which a resolution counts as stable
+
+
+class Recovery(NamedTuple):
+    """Agreement of one partition with replicates.
+
+    `sizes` (n_clusters,) events; `jaccard` (n_clusters, n_replicates), NaN where a replicate holds
+    no event of the cluster; `rand` (n_replicates,) adjusted Rand indices.
+    """
+
+    sizes: NDArray[np.int64]
+    jaccard: NDArray[np.float64]
+    rand: NDArray[np.float64]
+
+
+def bootstrap_weights(
+    n_events: int, n_replicates: int, *, rng: np.random.Generator
+) -> Iterator[NDArray[np.float64]]:
+    """Draw how often each event stands in each bootstrap sample (Poisson of mean 1)."""
+    for child in rng.spawn(n_replicates):
+        yield child.poisson(1.0, size=n_events).astype(np.float64)
+
+
+def left_out_weights(groups: NDArray[np.integer]) -> Iterator[NDArray[np.float64]]:
+    """Leave out the events of one group after the other; groups are 0..n-1, -1 for none."""
+    for group in range(int(groups.max(initial=-1)) + 1):
+        yield (groups != group).astype(np.float64)
+
+
+def partitions(
+    graph: sparse.csr_matrix,
+    nearest: NDArray[np.int32],
+    resolutions: Sequence[float],
+    *,
+    rng: np.random.Generator,
+) -> list[NDArray[np.int32]]:
+    """Cluster the graph at each resolution and label every event, by decreasing size."""
+    children = rng.spawn(len(resolutions))
+    return [
+        rank_by_size(leiden(graph, resolution, rng=child)[nearest])
+        for resolution, child in zip(resolutions, children, strict=True)
+    ]
+
+
+def recover(  # noqa: PLR0917, what is judged, on what, and how often
+    edges: Edges,
+    labels: Sequence[NDArray[np.int32]],
+    resolutions: Sequence[float],
+    weights: Iterator[NDArray[np.float64]],
+    *,
+    rng: np.random.Generator,
+    progress: Callable[[], None] = lambda: None,
+) -> list[Recovery]:
+    """Cluster replicates of the events and look for each given cluster in them.
+
+    Parameters
+    ----------
+    edges
+        Edges between events and the node of each event.
+    labels
+        Partitions of the events to judge, each 0..n-1, one per resolution.
+    resolutions
+        Resolution that each partition is judged at.
+    weights
+        Per replicate, how often each event is in it.
+    rng
+        Seed of the visiting orders.
+    progress
+        Called after each replicate.
+
+    Returns
+    -------
+    One `Recovery` per partition. Of each cluster the best match among the replicate's clusters
+    counts, events weighted as the replicate holds them.
+    """
+    cells, first = _cells(edges.nearest, labels)
+    nodes, owns = edges.nearest[first], [own[first] for own in labels]
+    pairs: list[list[tuple[NDArray[np.float64], float]]] = [[] for _ in labels]
+    for weight in weights:
+        graph = edges.graph(weight)
+        held = np.bincount(cells, weights=weight, minlength=len(first)).astype(np.float64)
+        for i, (own, resolution) in enumerate(zip(owns, resolutions, strict=True)):
+            found = leiden(graph, resolution, rng=rng.spawn(1)[0])
+            pairs[i].append(agreement(own, found[nodes], held))
+        progress()
+    return [
+        Recovery(
+            np.bincount(own),
+            np.array([jaccard for jaccard, _ in judged]).T.reshape(int(own.max()) + 1, -1),
+            np.array([rand for _, rand in judged]),
+        )
+        for own, judged in zip(labels, pairs, strict=True)
+    ]
+
+
+def _cells(
+    nearest: NDArray[np.int32], labels: Sequence[NDArray[np.int32]]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Group events that share node and clusters: the cell of each, and a first event per cell."""
+    _, first, cells = np.unique(nearest, return_index=True, return_inverse=True)
+    for own in labels:
+        if not np.array_equal(own[first][cells], own):
+            code = cells.astype(np.int64) * (int(own.max()) + 1) + own
+            _, first, cells = np.unique(code, return_index=True, return_inverse=True)
+    return cells.reshape(-1), first
+
+
+def agreement(
+    own: NDArray[np.int32], other: NDArray[np.int32], weights: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float]:
+    """Return each own cluster's best Jaccard index among the others', and the adjusted Rand index."""
+    n_other = int(other.max()) + 1
+    shared = np.bincount(
+        own.astype(np.int64) * n_other + other,
+        weights=weights,
+        minlength=(int(own.max()) + 1) * n_other,
+    ).astype(np.float64)
+    shared = shared.reshape(-1, n_other)
+    sizes, other_sizes = shared.sum(axis=1), shared.sum(axis=0)
+    union = sizes[:, None] + other_sizes[None, :] - shared
+    best = (shared / np.maximum(union, 1e-300)).max(axis=1)
+    best[sizes == 0] = np.nan
+    return best, _adjusted_rand(shared, sizes, other_sizes)
+
+
+def _adjusted_rand(
+    shared: NDArray[np.float64], sizes: NDArray[np.float64], other_sizes: NDArray[np.float64]
+) -> float:
+    """Return the adjusted Rand index of a contingency table; 1 for two partitions in one cluster."""
+
+    def pairs(counts: NDArray[np.float64]) -> float:
+        return float((counts * (counts - 1)).sum() / 2)
+
+    total = max(pairs(np.array([shared.sum()])), 1e-300)
+    both, own, other = pairs(shared), pairs(sizes), pairs(other_sizes)
+    expected = own * other / total
+    largest = (own + other) / 2
+    return (
+        1.0 if largest - expected <= 1e-12 * largest else (both - expected) / (largest - expected)
+    )
+
+
+def choose(resolutions: Sequence[float], shares: Sequence[float]) -> float:
+    """Choose the finest resolution at which enough clusters are stable, or the one with the most.
+
+    Parameters
+    ----------
+    resolutions
+        Those scanned.
+    shares
+        Share of the clusters that are stable at each.
+    """
+    enough = [r for r, share in zip(resolutions, shares, strict=True) if share >= STABLE_SHARE]
+    if enough:
+        return max(enough)
+    return min(r for r, share in zip(resolutions, shares, strict=True) if share == max(shares))
