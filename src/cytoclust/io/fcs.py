@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import re
 import warnings
 from collections import Counter
 from dataclasses import dataclass, field
@@ -262,13 +263,22 @@ def _next_start(
     offset = segments.keywords.integer("$NEXTDATA")
     if offset == 0 or not written:
         return None
+    used = max([stop + 1 for _, stop in segments.text_spans] + [located.begin + located.length])
     if offset is not None and offset > 0:
         # relative by the standard, from the start of the file in some
         for start in (segments.start + offset, offset):
-            if segments.start + located.begin <= start < file_size:
-                file.seek(start)
-                if file.read(3) == b"FCS":
-                    return start
+            if not segments.start < start < file_size:
+                continue
+            file.seek(start)
+            if not re.fullmatch(rb"FCS\d\.\d", file.read(6)):
+                continue
+            if start < segments.start + used - 1:
+                detail = (
+                    f"$NEXTDATA {written} points to a data set that begins inside this one, which "
+                    f"reaches to byte {used - 1}. $TOT, $ENDDATA or $NEXTDATA is wrong."
+                )
+                raise segments.fail(detail, segment="TEXT")
+            return start
     segments.oddities.append(
         f"$NEXTDATA is {written!r}, but no data set begins there; {segments.start} is taken as "
         "the last one"

@@ -10,12 +10,15 @@ import numpy as np
 from cytoclust.io.fcs_layout import CONTAINERS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from cytoclust.io.fcs_layout import Layout
 
 Buffer = bytes | memoryview
 CHUNK_BYTES = 1 << 18  # small enough to stay in the processor's cache
+FEWEST_ROWS = 256
 TEXT_AT_ONCE = 1 << 20
 LONGEST_NUMBER = 64
 UNSIGNED = {8: "u1", 16: "u2", 32: "u4", 64: "u8"}
@@ -61,7 +64,7 @@ def decode_events(raw: Buffer, n_events: int, layout: Layout) -> NDArray[Any]:
     raw
         The bytes; at least those of `n_events`.
     n_events
-        Number of events; -1 counts them (text of variable width only).
+        Number of events.
     layout
         Storage of one event.
 
@@ -71,28 +74,74 @@ def decode_events(raw: Buffer, n_events: int, layout: Layout) -> NDArray[Any]:
     """
     if layout.ascii:
         return _decode_ascii(raw, n_events, layout)
-    n_channels = layout.n_channels
-    stored = stored_dtype(layout)
-    if stored is not None:
-        flat: NDArray[Any] = np.frombuffer(raw, dtype=stored, count=n_events * n_channels)
-        return flat.reshape(n_events, n_channels)
-    out = np.empty((n_events, n_channels), dtype=decoded_dtype(layout))
-    source = np.frombuffer(raw, dtype=np.uint8)
-    uniform = len(set(layout.bits)) == 1 and layout.bits[0] % 8 == 0 and len(set(layout.kinds)) == 1
-    period = 8 // gcd(layout.row_bits, 8)  # events after which the bits start at a byte again
-    block = period * layout.row_bits // 8
-    rows = max(1, CHUNK_BYTES // block) * period
-    padded = np.zeros(rows // period * block + 16, dtype=np.uint8)
-    for start in range(0, n_events, rows):
-        count = min(rows, n_events - start)
-        begin, end = layout.length(start), layout.length(start + count)
-        padded[: end - begin] = source[begin:end]
-        target = out[start : start + count]
-        if uniform:
-            _decode_uniform(padded, target, layout)
-        else:
-            _decode_columns(padded, target, layout, period=period, block=block)
+    mapped = _as_stored(raw, n_events, layout)
+    if mapped is not None:
+        return mapped
+    out = np.empty((n_events, layout.n_channels), dtype=decoded_dtype(layout))
+    decoder = _Decoder(raw, n_events, layout)
+    for start in range(0, n_events, decoder.rows):
+        decoder.decode(start, out[start : start + decoder.rows])
     return out
+
+
+def event_blocks(raw: Buffer, n_events: int, layout: Layout) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Decode DATA piece by piece: the first event's number, and values that live until the next.
+
+    Parameters
+    ----------
+    raw, n_events, layout
+        As for `decode_events`.
+    """
+    whole = (
+        _decode_ascii(raw, n_events, layout) if layout.ascii else _as_stored(raw, n_events, layout)
+    )
+    if whole is not None:
+        rows = max(1, CHUNK_BYTES // max(1, whole.itemsize * layout.n_channels))
+        for start in range(0, len(whole), rows):
+            yield start, whole[start : start + rows]
+        return
+    decoder = _Decoder(raw, n_events, layout)
+    block = np.empty((min(decoder.rows, n_events), layout.n_channels), dtype=decoded_dtype(layout))
+    for start in range(0, n_events, decoder.rows):
+        target = block[: min(decoder.rows, n_events - start)]
+        decoder.decode(start, target)
+        yield start, target
+
+
+def _as_stored(raw: Buffer, n_events: int, layout: Layout) -> NDArray[Any] | None:
+    stored = stored_dtype(layout)
+    if stored is None:
+        return None
+    flat: NDArray[Any] = np.frombuffer(raw, dtype=stored, count=n_events * layout.n_channels)
+    return flat.reshape(n_events, layout.n_channels)
+
+
+class _Decoder:
+    """Decodes runs of `rows` events, through a buffer with room behind its end."""
+
+    def __init__(self, raw: Buffer, n_events: int, layout: Layout) -> None:
+        self.source = np.frombuffer(raw, dtype=np.uint8)
+        self.layout = layout
+        # events after which the bits start at a byte again
+        self.period = 8 // gcd(layout.row_bits, 8)
+        self.block = self.period * layout.row_bits // 8
+        # few events with very many channels would be decoded value by value
+        fewest = min(-(-n_events // self.period), FEWEST_ROWS)
+        self.rows = max(1, CHUNK_BYTES // self.block, fewest) * self.period
+        self.padded = np.zeros(self.rows // self.period * self.block + 16, dtype=np.uint8)
+        self.uniform = (
+            len(set(layout.bits)) == 1 and layout.bits[0] % 8 == 0 and len(set(layout.kinds)) == 1
+        )
+
+    def decode(self, start: int, target: NDArray[Any]) -> None:
+        """Write the events from `start` on to `target`."""
+        layout = self.layout
+        begin, end = layout.length(start), layout.length(start + len(target))
+        self.padded[: end - begin] = self.source[begin:end]
+        if self.uniform:
+            _decode_uniform(self.padded, target, layout)
+        else:
+            _decode_columns(self.padded, target, layout, period=self.period, block=self.block)
 
 
 def _decode_uniform(padded: NDArray[np.uint8], target: NDArray[Any], layout: Layout) -> None:
@@ -197,11 +246,10 @@ def _decode_ascii(raw: Buffer, n_events: int, layout: Layout) -> NDArray[Any]:
     n_channels = layout.n_channels
     if not layout.row_bits:
         values = _numbers(bytes(raw).translate(SEPARATORS))
-        whole = len(values) // n_channels if n_events < 0 else n_events
-        if len(values) < whole * n_channels or (n_events < 0 and len(values) % n_channels):
-            detail = f"{whole * n_channels} numbers expected, {len(values)} found"
+        if len(values) < n_events * n_channels:
+            detail = f"{n_events * n_channels} numbers expected, {len(values)} found"
             raise AsciiError(detail)
-        return values[: whole * n_channels].reshape(whole, n_channels)
+        return values[: n_events * n_channels].reshape(n_events, n_channels)
     width = sum(layout.bits)
     text = np.frombuffer(raw, dtype=np.uint8, count=n_events * width).reshape(n_events, width)
     columns, offset = [], 0
@@ -215,6 +263,15 @@ def _decode_ascii(raw: Buffer, n_events: int, layout: Layout) -> NDArray[Any]:
             raise AsciiError(detail)
         columns.append(column)
     return np.column_stack(columns)
+
+
+def count_numbers(raw: Buffer) -> tuple[int, bool]:
+    """Count the numbers in text, and tell whether the last one reaches to its end."""
+    if not len(raw):
+        return 0, False
+    inside = np.frombuffer(bytes(raw).translate(SEPARATORS), dtype=np.uint8) != ord(" ")
+    starts = int(np.count_nonzero(inside[1:] & ~inside[:-1])) + int(inside[0])
+    return starts, bool(inside[-1])
 
 
 def _numbers(text: bytes) -> NDArray[Any]:

@@ -22,12 +22,14 @@ class Layout:
     `bits` are widths in bits (characters for kind A, 0 where values are separated by commas or
     blanks). `significant` is how many low bits of an integer count, from $PnR.
     `order` holds the significance of each stored byte, 1 for the lowest, as in $BYTEORD.
+    `padding` are unused bits after each event.
     """
 
     kinds: list[Kind]
     bits: list[int]
     significant: list[int]
     order: tuple[int, ...]
+    padding: int = 0
 
     @property
     def n_channels(self) -> int:
@@ -44,7 +46,7 @@ class Layout:
         """Bits of one event, 0 where events have no fixed length."""
         if self.ascii:
             return 8 * sum(self.bits) if all(self.bits) else 0
-        return sum(self.bits)
+        return sum(self.bits) + self.padding
 
     def length(self, n_events: int) -> int:
         """Bytes that `n_events` take."""
@@ -126,6 +128,7 @@ def read_layout(segments: Segments, n_channels: int) -> Layout:
         _significant(segments, number, width) if kind == "I" else width
         for number, (kind, width) in enumerate(zip(kinds, bits, strict=True), start=1)
     ]
+    _report_float_widths(segments, kinds)
     layout = Layout(kinds, bits, significant, _byte_order(segments, kinds, bits))
     if layout.ascii and not layout.row_bits:
         layout.bits = [0] * n_channels
@@ -139,17 +142,26 @@ def _width(segments: Segments, number: int, kind: Kind) -> int:
     if kind == "A" and (written == "*" or width == 0):
         return 0
     if kind in FLOAT_BITS:
-        expected = FLOAT_BITS[kind]
-        if width != expected:
-            segments.oddities.append(
-                f"{key} is {written!r}, but $DATATYPE {kind} has {expected} bits; {expected} taken"
-            )
-        return expected
+        return FLOAT_BITS[kind]
     if width is None or not 1 <= width <= 64:
         unit = "characters or *" if kind == "A" else "bits from 1 to 64"
         detail = f"{key} must be a number of {unit}; found {written!r}."
         raise segments.fail(detail, segment="TEXT")
     return width
+
+
+def _report_float_widths(segments: Segments, kinds: list[Kind]) -> None:
+    wrong = [
+        number
+        for number, kind in enumerate(kinds, start=1)
+        if kind in FLOAT_BITS and segments.keywords.integer(f"$P{number}B") != FLOAT_BITS[kind]
+    ]
+    if wrong:
+        key, kind = f"$P{wrong[0]}B", kinds[wrong[0] - 1]
+        segments.oddities.append(
+            f"{key} is {segments.keywords.text(key)!r}, but $DATATYPE {kind} has "
+            f"{FLOAT_BITS[kind]} bits ({len(wrong)} channels like that)"
+        )
 
 
 def channel_range(segments: Segments, number: int) -> float:
@@ -168,6 +180,8 @@ def _significant(segments: Segments, number: int, width: int) -> int:
     value = channel_range(segments, number)
     if exact is None and np.isfinite(value) and 0 < value < 2.0**64:
         exact = int(np.ceil(value))
+    if value >= 2.0**width and value != float("inf"):
+        return width
     if exact is None or exact <= 0:
         segments.oddities.append(
             f"{key} is {segments.keywords.text(key)!r}, no range; all {width} bits are kept"
@@ -199,10 +213,38 @@ def _byte_order(segments: Segments, kinds: list[Kind], bits: list[int]) -> tuple
     return order
 
 
-def padded_layout(layout: Layout) -> Layout:
+def padded_layout(layout: Layout) -> Layout | None:
     """Return the layout with each integer in the next container of 8, 16, 32 or 64 bits."""
     bits = [
         next(size for size in CONTAINERS if size >= width) if kind == "I" else width
         for kind, width in zip(layout.kinds, layout.bits, strict=True)
     ]
+    if bits == layout.bits:
+        return None
     return Layout(layout.kinds, bits, layout.significant, layout.order)
+
+
+def row_padded_layout(layout: Layout) -> Layout | None:
+    """Return the layout with each event filled up to whole bytes."""
+    over = -layout.row_bits % 8
+    if not over:
+        return None
+    return Layout(layout.kinds, layout.bits, layout.significant, layout.order, over)
+
+
+def float_layout(segments: Segments, layout: Layout) -> Layout | None:
+    """Return the layout with F and D as $PnB says, where $DATATYPE says otherwise."""
+    kinds = list(layout.kinds)
+    bits = list(layout.bits)
+    by_width: dict[int | None, Kind] = {32: "F", 64: "D"}
+    for column, kind in enumerate(layout.kinds):
+        written = segments.keywords.integer(f"$P{column + 1}B")
+        if kind in FLOAT_BITS and written in by_width and written != FLOAT_BITS[kind]:
+            kinds[column], bits[column] = by_width[written], written or 0
+    if bits == layout.bits:
+        return None
+    significant = [
+        width if kind in FLOAT_BITS else low
+        for kind, width, low in zip(kinds, bits, layout.significant, strict=True)
+    ]
+    return Layout(kinds, bits, significant, layout.order)

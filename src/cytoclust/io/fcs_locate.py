@@ -5,26 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
-import numpy as np
-
-from cytoclust.io.fcs_data import decode_events
-from cytoclust.io.fcs_layout import Layout, described_channels, padded_layout
+from cytoclust.io.fcs_data import count_numbers
+from cytoclust.io.fcs_evidence import Place, best_place, fitting_layout
+from cytoclust.io.fcs_layout import Layout, described_channels
 from cytoclust.io.fcs_text import HEADER_LENGTH
 
 if TYPE_CHECKING:
     from cytoclust.io.fcs_text import Segments
-
-EVENTS_LOOKED_AT = 500
-GAP_LOOKED_AT = 4096
-
-
-@dataclass
-class Place:
-    """A place of DATA: first byte, last byte or None, and where that is written."""
-
-    begin: int
-    end: int | None
-    source: str
 
 
 @dataclass
@@ -41,7 +28,7 @@ class Located:
 def locate_data(file: BinaryIO, segments: Segments, layout: Layout, *, keep: bool) -> Located:
     """Find DATA and the number of events; `keep` accepts a file that ends too early."""
     total = _total(segments)
-    places = _places(segments, total)
+    places = _places(segments, layout, total)
     if total == 0 and not places:
         return Located(HEADER_LENGTH, 0, layout, 0)
     if not places:
@@ -52,7 +39,9 @@ def locate_data(file: BinaryIO, segments: Segments, layout: Layout, *, keep: boo
         )
         raise segments.fail(detail, segment="DATA")
     place = (
-        places[0] if len(places) == 1 else _best(file, segments, layout, places=places, total=total)
+        places[0]
+        if len(places) == 1
+        else best_place(file, segments, layout, places=places, total=total)
     )
     if not HEADER_LENGTH <= place.begin <= segments.size or (
         place.begin == segments.size and total != 0
@@ -63,7 +52,7 @@ def locate_data(file: BinaryIO, segments: Segments, layout: Layout, *, keep: boo
         )
         raise segments.fail(detail, segment="DATA")
     _check_overlap(segments, place)
-    return _count(segments, layout, place, total=total, keep=keep)
+    return _count(file, segments, layout, place=place, total=total, keep=keep)
 
 
 def _total(segments: Segments) -> int | None:
@@ -78,7 +67,7 @@ def _total(segments: Segments) -> int | None:
     return None
 
 
-def _places(segments: Segments, total: int | None) -> list[Place]:
+def _places(segments: Segments, layout: Layout, total: int | None) -> list[Place]:
     """Return the places that HEADER and TEXT give, each once."""
     header = (segments.offsets["DATA start"], segments.offsets["DATA end"])
     text = (segments.keywords.integer("$BEGINDATA"), segments.keywords.integer("$ENDDATA"))
@@ -92,14 +81,23 @@ def _places(segments: Segments, total: int | None) -> list[Place]:
             segments.oddities.append(f"{key} is {end}, before DATA begins at {begin}; not used")
         same = [place for place in found if place.begin == begin]
         if same and (last is None or same[0].end is None or abs(last - same[0].end) <= 1):
-            same[0].end = same[0].end if same[0].end is not None else last
+            same[0].end = _likelier_end(same[0], last, layout=layout, total=total)
             continue
         found.append(Place(begin, last, source))
     return found
 
 
-def _overlaps_text(segments: Segments, begin: int, end: int) -> bool:
-    return any(begin <= stop and end >= start for start, stop in segments.text_spans)
+def _likelier_end(
+    place: Place, last: int | None, *, layout: Layout, total: int | None
+) -> int | None:
+    """Choose between two ends that differ by a byte: one of them is one past the end."""
+    ends = sorted(end for end in (place.end, last) if end is not None)
+    if len(ends) < 2:
+        return ends[0] if ends else None
+    if total is not None or not layout.row_bits:
+        return ends[1]
+    whole = [end for end in ends if (end - place.begin + 1) * 8 % layout.row_bits == 0]
+    return whole[0] if whole else ends[1]
 
 
 def _check_overlap(segments: Segments, place: Place) -> None:
@@ -117,144 +115,141 @@ def _check_overlap(segments: Segments, place: Place) -> None:
         segments.oddities.append(f"HEADER: TEXT end {stop} reaches into DATA at {place.begin}")
 
 
-def _best(
+def _count(
     file: BinaryIO,
     segments: Segments,
     layout: Layout,
     *,
-    places: list[Place],
+    place: Place,
     total: int | None,
-) -> Place:
-    """Take the place that the file's bytes speak for, and say so."""
-    scores = [_evidence(file, segments, layout, place=place, total=total) for place in places]
-    best = max(range(len(places)), key=lambda index: tuple(scores[index].values()))
-    taken, other = places[best], places[1 - best]
-    reasons = [reason for reason, value in scores[best].items() if value > scores[1 - best][reason]]
-    why = reasons[0] if reasons else "both fit equally well, and HEADER goes first"
-    segments.oddities.append(
-        f"DATA offsets disagree: {taken.source} says {taken.begin} to {taken.end}, {other.source} "
-        f"says {other.begin} to {other.end}; {taken.source} taken: {why}"
-    )
-    return taken
-
-
-def _evidence(
-    file: BinaryIO, segments: Segments, layout: Layout, *, place: Place, total: int | None
-) -> dict[str, float]:
-    """Weigh a place; the reasons stand in order of their weight."""
-    declared = 0 if place.end is None else place.end - place.begin + 1
-    needed = layout.length(total) if total is not None else declared
-    last = place.begin + max(needed, 1) - 1
-    outside = not _overlaps_text(segments, place.begin, last)
-    inside = place.begin >= HEADER_LENGTH and last < segments.size
-    begins_inside = HEADER_LENGTH <= place.begin < segments.size
-    return {
-        "it lies outside TEXT": float(outside),
-        "it lies inside the file": float(inside),
-        "its length fits $TOT": float(bool(needed) and declared - needed in {0, 1}),
-        "its values keep to $PnR": (
-            _plausibility(file, segments, layout, begin=place.begin) if begins_inside else 0.0
-        ),
-        "nothing but padding lies before it": float(_padding_before(file, segments, place.begin)),
-    }
-
-
-def _plausibility(file: BinaryIO, segments: Segments, layout: Layout, *, begin: int) -> float:
-    """Return the share of the first values that the channels can have, in steps of a hundredth."""
-    if layout.ascii:
-        return 0.0
-    fitting = (segments.size - begin) * 8 // layout.row_bits
-    n_events = min(EVENTS_LOOKED_AT, fitting)
-    if n_events < 1:
-        return 0.0
-    file.seek(segments.start + begin)
-    raw = file.read(layout.length(n_events))
-    unmasked = Layout(layout.kinds, layout.bits, layout.bits, layout.order)
-    values = decode_events(raw, n_events, unmasked).astype(np.float64)
-    fits = np.zeros(values.shape, dtype=bool)
-    for column, kind in enumerate(layout.kinds):
-        if kind == "I":
-            fits[:, column] = values[:, column] < 2.0 ** layout.significant[column]
-        else:
-            size = np.abs(values[:, column])
-            fits[:, column] = (size == 0) | ((size > 1e-12) & (size < 1e12))
-    return round(float(fits.mean()), 2)
-
-
-def _padding_before(file: BinaryIO, segments: Segments, begin: int) -> bool:
-    ends = [stop + 1 for _, stop in segments.text_spans if stop < begin]
-    start = max(ends, default=HEADER_LENGTH)
-    if not start <= begin <= segments.size:
-        return False
-    file.seek(segments.start + start)
-    gap = file.read(min(begin - start, GAP_LOOKED_AT))
-    return len(gap.strip(b" \0\r\n\t")) <= 1
-
-
-def _count(
-    segments: Segments, layout: Layout, place: Place, *, total: int | None, keep: bool
+    keep: bool,
 ) -> Located:
     """Fit $TOT, the length of DATA and the length of the file to each other."""
     available = segments.size - place.begin
-    declared = None if place.end is None else place.end - place.begin + 1
-    if not layout.row_bits:  # ASCII values of any length
-        length = available if declared is None else min(declared, available)
-        return Located(place.begin, total if total is not None else -1, layout, length)
-    layout = _other_widths(segments, layout, declared=declared, total=total)
-    present = min(declared, available) if declared is not None else available
-    holds = present * 8 // layout.row_bits
+    declared = place.length
+    _refuse_uncounted(segments, layout, declared=declared, total=total)
+    if not layout.row_bits:
+        return _count_text(file, segments, layout, place=place, total=total, keep=keep)
+    layout = fitting_layout(file, segments, layout, place=place, total=total)
     if total is None:
-        if declared is None:
-            detail = "$TOT and $ENDDATA are both missing, so that events cannot be counted."
-            raise segments.fail(detail, segment="DATA")
-        if declared > available + 1 and not keep:
-            raise _too_short(segments, layout, place, claim=f"$ENDDATA {place.end}")
-        _report_rest(segments, layout, present, events=holds)
-        missing = max(0, declared * 8 // layout.row_bits - holds)
-        return Located(place.begin, holds, layout, layout.length(holds), missing)
+        return _count_without_total(segments, layout, place, keep=keep)
     needed = layout.length(total)
-    if declared is None or declared - 1 <= needed <= declared:
-        if needed <= available:
+    if needed <= available:
+        if declared is None or declared - 1 <= needed <= declared:
             return Located(place.begin, total, layout, needed)
-    elif needed < declared <= available + 1:
-        return _more_than_total(segments, layout, place, total=total, present=present)
-    elif needed < declared and needed <= available and place.end is not None:
-        segments.oddities.append(
-            f"$ENDDATA {place.end} lies beyond the end of the file ({segments.size} bytes), which "
-            f"holds all {total} events of $TOT"
-        )
-        return Located(place.begin, total, layout, needed)
+        if declared == needed - 1:
+            segments.oddities.append(
+                f"$ENDDATA is {place.end}, one byte before the end of the {total} events of $TOT"
+            )
+            return Located(place.begin, total, layout, needed)
+        if needed < declared <= available + 1:
+            return _more_than_total(segments, layout, place, total=total)
+        if needed < declared:
+            segments.oddities.append(
+                f"$ENDDATA {place.end} lies beyond the end of the file ({segments.size} bytes), "
+                f"which holds all {total} events of $TOT"
+            )
+            return Located(place.begin, total, layout, needed)
     if not keep:
         raise _too_short(segments, layout, place, claim=f"$TOT {total}")
-    holds = min(holds, total)
+    present = available if declared is None else min(declared, available)
+    holds = min(present * 8 // layout.row_bits, total)
     return Located(place.begin, holds, layout, layout.length(holds), total - holds)
+
+
+def _count_text(
+    file: BinaryIO,
+    segments: Segments,
+    layout: Layout,
+    *,
+    place: Place,
+    total: int | None,
+    keep: bool,
+) -> Located:
+    """Count the events of numbers that are separated by blanks or commas."""
+    available = segments.size - place.begin
+    length = available if place.length is None else min(place.length, available)
+    cut = place.length is not None and place.length > available + 1
+    file.seek(segments.start + place.begin)
+    numbers, open_end = count_numbers(file.read(length))
+    if cut and open_end:
+        numbers -= 1  # its last digits may be missing
+    whole, rest = divmod(numbers, layout.n_channels)
+    found = f"DATA from $BEGINDATA {place.begin} holds {numbers} numbers of {layout.n_channels} channels"
+    if not keep and (cut or whole < (total or 0)):
+        detail = (
+            f"{found}, {whole} whole events; $TOT is {total}, $ENDDATA {place.end}. The file is cut "
+            "short, or one of these is wrong; on_truncated='keep' reads the whole events."
+        )
+        raise segments.fail(detail, segment="DATA")
+    if total is not None and whole < total:
+        return Located(place.begin, whole, layout, length, total - whole)
+    if total is not None and (numbers == total * layout.n_channels or place.length is None):
+        return Located(place.begin, total, layout, length)
+    if rest and not keep:
+        detail = f"{found}, which are no whole events, and $TOT is {total}. One of these is wrong."
+        raise segments.fail(detail, segment="DATA")
+    if total is not None or rest:
+        segments.oddities.append(f"$TOT is {total}, but {found}; all {whole} whole events are read")
+    return Located(place.begin, whole, layout, length)
+
+
+def _refuse_uncounted(
+    segments: Segments, layout: Layout, *, declared: int | None, total: int | None
+) -> None:
+    """Refuse data whose events cannot be counted, or are counted by a $PAR that is in doubt."""
+    if total is None and declared is None:
+        detail = "$TOT and $ENDDATA are both missing, so that events cannot be counted."
+        raise segments.fail(detail, segment="DATA")
+    described = described_channels(segments, layout.n_channels)
+    if described > layout.n_channels and (total is None or declared is None):
+        raise _wrong_par(segments, layout, described, why="$TOT or $ENDDATA is missing")
+
+
+def _wrong_par(segments: Segments, layout: Layout, described: int, *, why: str) -> Exception:
+    detail = (
+        f"$PAR is {layout.n_channels}, but {described} channels are described ($P{described}B), "
+        f"and {why}. Correct $PAR."
+    )
+    return segments.fail(detail, segment="TEXT")
+
+
+def _count_without_total(
+    segments: Segments, layout: Layout, place: Place, *, keep: bool
+) -> Located:
+    """Count the events that the declared length of DATA holds."""
+    available = segments.size - place.begin
+    declared = place.length or 0
+    if declared > available + 1 and not keep:
+        raise _too_short(segments, layout, place, claim=f"$ENDDATA {place.end}")
+    present = min(declared, available)
+    holds = present * 8 // layout.row_bits
+    _report_rest(segments, layout, present, events=holds)
+    missing = max(0, declared * 8 // layout.row_bits - holds)
+    return Located(place.begin, holds, layout, layout.length(holds), missing)
 
 
 def _too_short(segments: Segments, layout: Layout, place: Place, *, claim: str) -> Exception:
     present = segments.size - place.begin
-    if place.end is not None:
-        present = min(present, place.end - place.begin + 1)
+    if place.length is not None:
+        present = min(present, place.length)
+    events = f", {present * 8 // layout.row_bits} whole events" if layout.row_bits else ""
     detail = (
         f"{claim} needs more than DATA holds: from $BEGINDATA {place.begin} to $ENDDATA {place.end} "
-        f"and the end of the file at {segments.size} there are {present} bytes, "
-        f"{present * 8 // layout.row_bits} whole events. The file is cut short, or $TOT or "
+        f"and the end of the file at {segments.size} there are {present} "
+        f"bytes{events}. The file is cut short, or $TOT or "
         "$ENDDATA is wrong; on_truncated='keep' reads the whole events that are there."
     )
     return segments.fail(detail, segment="DATA")
 
 
-def _more_than_total(
-    segments: Segments, layout: Layout, place: Place, *, total: int, present: int
-) -> Located:
+def _more_than_total(segments: Segments, layout: Layout, place: Place, *, total: int) -> Located:
     """Decide where DATA is longer than $TOT needs: by padding, or by more events."""
-    n_channels = layout.n_channels
-    described = described_channels(segments, n_channels)
-    if described > n_channels:
-        detail = (
-            f"$PAR is {n_channels}, but {described} channels are described ($P{described}B), and "
-            f"DATA of {present} bytes does not fit $PAR and $TOT {total}. Correct $PAR."
-        )
-        raise segments.fail(detail, segment="TEXT")
+    present = min(place.length or 0, segments.size - place.begin)
+    described = described_channels(segments, layout.n_channels)
+    if described > layout.n_channels:
+        why = f"DATA of {present} bytes does not fit $PAR and $TOT {total}"
+        raise _wrong_par(segments, layout, described, why=why)
     holds = present * 8 // layout.row_bits
     if holds > total and present - layout.length(holds) > 1:
         detail = (
@@ -276,21 +271,3 @@ def _report_rest(segments: Segments, layout: Layout, present: int, *, events: in
     rest = present - layout.length(events)
     if rest > 1:
         segments.oddities.append(f"DATA has {rest} bytes after its last whole event")
-
-
-def _other_widths(
-    segments: Segments, layout: Layout, *, declared: int | None, total: int | None
-) -> Layout:
-    """Find widths that were written wrongly ($PnB 10, stored 16 bits) by the length of DATA."""
-    if layout.ascii or not declared or not total or "I" not in layout.kinds:
-        return layout
-    padded = padded_layout(layout)
-    if padded.bits == layout.bits or declared - layout.length(total) in {0, 1}:
-        return layout
-    if declared - padded.length(total) not in {0, 1}:
-        return layout
-    segments.oddities.append(
-        f"$PnB {sorted(set(layout.bits))} does not fit DATA of {declared} bytes and $TOT {total}; "
-        f"widths of {sorted(set(padded.bits))} bits do and are taken"
-    )
-    return padded

@@ -12,6 +12,7 @@ from cytoclust.errors import FcsFormatError
 HEADER_LENGTH = 58
 KNOWN_VERSIONS = ("FCS2.0", "FCS3.0", "FCS3.1", "FCS3.2")
 STANDARD_KEY = re.compile(rb"\s*\$[A-Za-z][A-Za-z0-9_]*\s*")
+NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 OFFSETS = ("TEXT start", "TEXT end", "DATA start", "DATA end", "ANALYSIS start", "ANALYSIS end")
 
 
@@ -85,16 +86,11 @@ class Segments:
 def whole_number(text: str) -> int | None:
     """Return `text` as an int, None where it is not a whole number."""
     cleaned = text.strip(" \t\r\n\0")
-    if len(cleaned) > 32:
+    if len(cleaned) > 32 or not NUMBER.fullmatch(cleaned):
         return None
-    try:
+    if cleaned.lstrip("+-").isdigit():
         return int(cleaned)
-    except ValueError:
-        pass
-    try:
-        number = float(cleaned)
-    except ValueError:
-        return None
+    number = float(cleaned)
     return int(number) if number == number // 1 and abs(number) < 2**63 else None
 
 
@@ -165,10 +161,25 @@ def _supplemental(file: BinaryIO, segments: Segments, delimiter: bytes) -> list[
     if not raw.strip(b" \0\r\n\t" + delimiter):
         return []
     segments.text_spans.append((begin, end))
-    if not raw.startswith(delimiter):
-        raw = delimiter + raw
-    pairs, _ = split_text(raw, delimiter)
+    pairs, odd = _split_supplemental(raw, delimiter)
+    if odd or not pairs:
+        segments.oddities.append(
+            f"$BEGINSTEXT {begin} to $ENDSTEXT {end}: supplemental TEXT does not split into pairs of "
+            f"keyword and value with delimiter {delimiter!r}; {len(pairs)} pairs are read"
+        )
     return pairs
+
+
+def _split_supplemental(raw: bytes, delimiter: bytes) -> tuple[list[tuple[str, str]], bool]:
+    """Split supplemental TEXT, which may lack its first delimiter, or have one of its own."""
+    stripped = raw if raw.startswith(delimiter) else raw.lstrip(b" \0\r\n\t")
+    if stripped.startswith(delimiter):
+        return split_text(stripped, delimiter)
+    own, as_before = split_text(stripped, stripped[:1]), split_text(delimiter + stripped, delimiter)
+    standard = [
+        sum(key.strip().startswith("$") for key, _ in pairs) for pairs, _ in (own, as_before)
+    ]
+    return own if standard[0] > standard[1] else as_before
 
 
 def _report_repeated(segments: Segments, pairs: list[tuple[str, str]]) -> None:
