@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import re
 import warnings
 from collections import Counter
@@ -16,19 +15,19 @@ from cytoclust.checks import check_one_of
 from cytoclust.errors import FcsWarning
 from cytoclust.io.fcs_data import AsciiError, decode_events, decoded_dtype
 from cytoclust.io.fcs_layout import Layout, channel_count, channel_range, read_layout
+from cytoclust.io.fcs_loading import count_not_finite, mapped
 from cytoclust.io.fcs_locate import Located, locate_data
-from cytoclust.io.fcs_scaling import scaled_events
+from cytoclust.io.fcs_scaling import Scaling, scalings
 from cytoclust.io.fcs_spillover import parse_spillover
 from cytoclust.io.fcs_text import Keywords, Segments, read_segments
 
 if TYPE_CHECKING:
+    import mmap
     from collections.abc import Iterator
     from os import PathLike
 
     import pandas as pd
     from numpy.typing import NDArray
-
-VALUES_CHECKED_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -170,9 +169,9 @@ def read_fcs_datasets(
     name = str(path)
     datasets: list[FcsDataset] = []
     with Path(path).open("rb") as file:
-        mapped = _mapped(file)
+        content = mapped(file)
         for header in _headers(file, name, keep=on_truncated == "keep"):
-            dataset = _dataset(mapped, header, name, scale=scale, time_step=time_step)
+            dataset = _dataset(content, header, name, scale=scale, time_step=time_step)
             datasets.append(dataset)
             for oddity in dataset.oddities:
                 warnings.warn(f"{name}: {oddity}", FcsWarning, stacklevel=2)
@@ -185,17 +184,10 @@ def read_header(path: str | PathLike[str], *, on_truncated: str = "error") -> Fc
         return next(_headers(file, str(path), keep=on_truncated == "keep"))
 
 
-def dataset_from_bytes(buffer: bytes | mmap.mmap, header: FcsHeader, name: str) -> FcsDataset:
-    """Decode the data set of `header` from the bytes of its file; oddities are not warned of."""
-    return _dataset(buffer, header, name, scale=False, time_step=False)
-
-
-def _mapped(file: BinaryIO) -> mmap.mmap | bytes:
-    try:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (ValueError, OSError):  # an empty file, or a file system without mapping
-        file.seek(0)
-        return file.read()
+def read_headers(path: str | PathLike[str], *, on_truncated: str = "error") -> list[FcsHeader]:
+    """Read all but the events of each data set; oddities are kept, not warned of."""
+    with Path(path).open("rb") as file:
+        return list(_headers(file, str(path), keep=on_truncated == "keep"))
 
 
 def _headers(file: BinaryIO, name: str, *, keep: bool) -> Iterator[FcsHeader]:
@@ -237,7 +229,9 @@ def _header(segments: Segments, located: Located) -> FcsHeader:
             f"DATA is cut short: {located.missing} of {located.missing + located.n_events} "
             "declared events are missing; the whole ones are read"
         )
-    matrix, keyword, problem = parse_spillover(keywords, channels, markers)
+    matrix, keyword, problem, conflict = parse_spillover(keywords, channels, markers)
+    if conflict:
+        oddities.append(conflict)
     if problem:
         oddities.append(f"{problem}; the events are read, compensation with it is refused")
     ranges = np.array([channel_range(segments, number) for number in numbers])
@@ -293,21 +287,19 @@ def _dataset(
     begin = segments.start + located.begin
     raw = memoryview(buffer)[begin : begin + located.length]
     try:
-        events = decode_events(raw, located.n_events, header.layout)
+        events = stored = decode_events(raw, located.n_events, header.layout)
     except AsciiError as problem:
         detail = f"$DATATYPE A from $BEGINDATA {located.begin}: {problem}."
         raise segments.fail(detail, segment="DATA") from None
     oddities = [*header.oddities, *_value_oddities(events, header)]
-    applied: tuple[str, ...] = ()
+    applied: list[Scaling] = []
     if scale or time_step:
-        events, applied = scaled_events(
-            events,
-            header.channels,
-            segments.keywords,
-            layout=header.layout,
-            scale=scale,
-            time_step=time_step,
+        applied = scalings(
+            header.channels, segments.keywords, header.layout, scale=scale, time_step=time_step
         )
+        events = events.astype(np.float64)
+        for scaling in applied:
+            events[:, scaling.column] = scaling.apply(stored[:, scaling.column])
     return FcsDataset(
         events=events,
         channels=header.channels,
@@ -320,32 +312,22 @@ def _dataset(
         version=segments.version,
         path=name,
         oddities=tuple(oddities),
-        scaling=applied,
+        scaling=tuple(scaling.text for scaling in applied),
         n_missing=located.missing,
     )
+
+
+def not_finite(count: int) -> str:
+    """Say how many values are NaN or infinite."""
+    return f"DATA: {count} values are NaN or infinite; they are kept"
 
 
 def _value_oddities(events: NDArray[Any], header: FcsHeader) -> list[str]:
     found = []
     counted = count_not_finite(events)
     if counted:
-        found.append(f"DATA: {counted} values are NaN or infinite; they are kept")
+        found.append(not_finite(counted))
     wide = max(header.layout.significant) > 53 and "I" in header.layout.kinds
     if wide and decoded_dtype(header.layout).kind == "f" and (np.abs(events) > 2.0**53).any():
         found.append("DATA: integers above 2^53 beside floating-point channels are rounded")
     return found
-
-
-def count_not_finite(events: NDArray[Any]) -> int:
-    """Count the values that are NaN or infinite."""
-    if events.dtype.kind != "f":
-        return 0
-    flat = events.reshape(-1)
-    counted = 0
-    with np.errstate(all="ignore"):
-        for start in range(0, flat.size, VALUES_CHECKED_AT_ONCE):
-            block = flat[start : start + VALUES_CHECKED_AT_ONCE]
-            # a finite sum rules them out, and is faster than looking at each value
-            if not np.isfinite(block.sum()):
-                counted += int(np.count_nonzero(~np.isfinite(block)))
-    return counted

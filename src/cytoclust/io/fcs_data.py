@@ -10,8 +10,6 @@ import numpy as np
 from cytoclust.io.fcs_layout import CONTAINERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from cytoclust.io.fcs_layout import Layout
@@ -74,53 +72,25 @@ def decode_events(raw: Buffer, n_events: int, layout: Layout) -> NDArray[Any]:
     """
     if layout.ascii:
         return _decode_ascii(raw, n_events, layout)
-    mapped = _as_stored(raw, n_events, layout)
-    if mapped is not None:
-        return mapped
+    stored = stored_dtype(layout)
+    if stored is not None:
+        flat: NDArray[Any] = np.frombuffer(raw, dtype=stored, count=n_events * layout.n_channels)
+        return flat.reshape(n_events, layout.n_channels)
     out = np.empty((n_events, layout.n_channels), dtype=decoded_dtype(layout))
-    decoder = _Decoder(raw, n_events, layout)
+    source = np.frombuffer(raw, dtype=np.uint8)
+    decoder = BlockDecoder(n_events, layout)
     for start in range(0, n_events, decoder.rows):
-        decoder.decode(start, out[start : start + decoder.rows])
+        target = out[start : start + decoder.rows]
+        begin, end = layout.length(start), layout.length(start + len(target))
+        decoder.padded[: end - begin] = source[begin:end]
+        decoder.decode(target)
     return out
 
 
-def event_blocks(raw: Buffer, n_events: int, layout: Layout) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Decode DATA piece by piece: the first event's number, and values that live until the next.
+class BlockDecoder:
+    """Decodes up to `rows` events at a time, whose bytes stand in `padded` (room behind the end)."""
 
-    Parameters
-    ----------
-    raw, n_events, layout
-        As for `decode_events`.
-    """
-    whole = (
-        _decode_ascii(raw, n_events, layout) if layout.ascii else _as_stored(raw, n_events, layout)
-    )
-    if whole is not None:
-        rows = max(1, CHUNK_BYTES // max(1, whole.itemsize * layout.n_channels))
-        for start in range(0, len(whole), rows):
-            yield start, whole[start : start + rows]
-        return
-    decoder = _Decoder(raw, n_events, layout)
-    block = np.empty((min(decoder.rows, n_events), layout.n_channels), dtype=decoded_dtype(layout))
-    for start in range(0, n_events, decoder.rows):
-        target = block[: min(decoder.rows, n_events - start)]
-        decoder.decode(start, target)
-        yield start, target
-
-
-def _as_stored(raw: Buffer, n_events: int, layout: Layout) -> NDArray[Any] | None:
-    stored = stored_dtype(layout)
-    if stored is None:
-        return None
-    flat: NDArray[Any] = np.frombuffer(raw, dtype=stored, count=n_events * layout.n_channels)
-    return flat.reshape(n_events, layout.n_channels)
-
-
-class _Decoder:
-    """Decodes runs of `rows` events, through a buffer with room behind its end."""
-
-    def __init__(self, raw: Buffer, n_events: int, layout: Layout) -> None:
-        self.source = np.frombuffer(raw, dtype=np.uint8)
+    def __init__(self, n_events: int, layout: Layout) -> None:
         self.layout = layout
         # events after which the bits start at a byte again
         self.period = 8 // gcd(layout.row_bits, 8)
@@ -129,19 +99,20 @@ class _Decoder:
         fewest = min(-(-n_events // self.period), FEWEST_ROWS)
         self.rows = max(1, CHUNK_BYTES // self.block, fewest) * self.period
         self.padded = np.zeros(self.rows // self.period * self.block + 16, dtype=np.uint8)
+        self.stored = stored_dtype(layout)
         self.uniform = (
             len(set(layout.bits)) == 1 and layout.bits[0] % 8 == 0 and len(set(layout.kinds)) == 1
         )
 
-    def decode(self, start: int, target: NDArray[Any]) -> None:
-        """Write the events from `start` on to `target`."""
-        layout = self.layout
-        begin, end = layout.length(start), layout.length(start + len(target))
-        self.padded[: end - begin] = self.source[begin:end]
-        if self.uniform:
-            _decode_uniform(self.padded, target, layout)
+    def decode(self, target: NDArray[Any]) -> None:
+        """Write the events whose bytes stand in `padded` to `target`."""
+        if self.stored is not None:
+            flat = self.padded[: target.size * self.stored.itemsize].view(self.stored)
+            target[:] = flat.reshape(target.shape)
+        elif self.uniform:
+            _decode_uniform(self.padded, target, self.layout)
         else:
-            _decode_columns(self.padded, target, layout, period=self.period, block=self.block)
+            _decode_columns(self.padded, target, self.layout, period=self.period, block=self.block)
 
 
 def _decode_uniform(padded: NDArray[np.uint8], target: NDArray[Any], layout: Layout) -> None:

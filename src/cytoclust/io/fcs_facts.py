@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import anndata as ad
@@ -10,10 +11,12 @@ import numpy as np
 import pandas as pd
 
 from cytoclust import schema
+from cytoclust.checks import check_one_of
 from cytoclust.errors import FcsWarning
 from cytoclust.io.channels import channel_type, guessed_class, guessed_marker, unique_names
-from cytoclust.io.fcs import FcsDataset, read_fcs_datasets
-from cytoclust.io.fcs_scaling import is_time
+from cytoclust.io.fcs import FcsDataset, FcsHeader, not_finite, read_fcs_datasets, read_headers
+from cytoclust.io.fcs_loading import Loaded, load_fcs
+from cytoclust.io.fcs_scaling import is_time, scalings
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -74,44 +77,55 @@ def read_fcs(
     >>> cc.io.read_fcs(f"{folder}/two_events.fcs").shape
     (2, 2)
     """
-    datasets = read_fcs_datasets(path, scale=scale, time_step=time_step, on_truncated=on_truncated)
-    dataset = datasets[0]
-    if len(datasets) > 1:
-        msg = f"{path}: holds {len(datasets)} data sets; the first is taken"
-        warnings.warn(msg, FcsWarning, stacklevel=2)
-    names = unique_names(dataset.channels)
-    rows = [_channel_row(dataset, column) for column in range(len(names))]
-    with np.errstate(over="ignore"):
-        values = np.ascontiguousarray(dataset.events, dtype=np.float32)
-    if values is dataset.events or not values.flags.writeable:
-        values = values.copy()
+    check_one_of("on_truncated", on_truncated, ("error", "keep"))
+    headers = read_headers(path, on_truncated=on_truncated)
+    header = headers[0]
+    keywords = header.segments.keywords
+    applied = scalings(header.channels, keywords, header.layout, scale=scale, time_step=time_step)
+    values = np.empty((header.located.n_events, len(header.channels)), dtype=np.float32)
+    every = list(range(len(header.channels)))
+    loaded = load_fcs(Path(path), header, values, columns=every, scalings=applied, digest=False)
+    _warn_of(path, headers, loaded)
     obs = pd.DataFrame(
         {schema.EVENT: np.arange(len(values), dtype=np.int32)},
         index=pd.Index([str(row) for row in range(len(values))]),
     )
-    adata = ad.AnnData(values, obs=obs, var=pd.DataFrame(rows, index=pd.Index(names)))
+    rows = [_channel_row(*names) for names in zip(header.channels, header.markers, strict=True)]
+    names = pd.Index(unique_names(header.channels))
+    adata = ad.AnnData(values, obs=obs, var=pd.DataFrame(rows, index=names))
     facts: dict[str, Any] = {
         "file": str(path),
-        "fcs_version": dataset.version,
+        "fcs_version": header.segments.version,
         "keywords": pd.DataFrame(
-            {"keyword": list(dataset.keywords), "value": list(dataset.keywords.values())},
-            index=pd.Index([str(number) for number in range(len(dataset.keywords))]),
+            {"keyword": list(keywords), "value": list(keywords.values())},
+            index=pd.Index([str(number) for number in range(len(keywords))]),
         ),
-        "ranges": dataset.ranges,
-        "scaling": "; ".join(dataset.scaling),
-        "spillover_problem": dataset.spillover_problem,
+        "ranges": header.ranges,
+        "scaling": "; ".join(scaling.text for scaling in applied),
+        "spillover_problem": header.spillover_problem,
     }
-    if dataset.spillover is not None:
+    if header.spillover is not None:
         facts["spillover"] = {
-            "channels": np.array(list(dataset.spillover.columns), dtype=object),
-            "values": dataset.spillover.to_numpy(dtype=np.float64),
+            "channels": np.array(list(header.spillover.columns), dtype=object),
+            "values": header.spillover.to_numpy(dtype=np.float64),
         }
     adata.uns[schema.UNS] = {"read_fcs": facts}
     return adata
 
 
-def _channel_row(dataset: FcsDataset, column: int) -> dict[str, str | float]:
-    channel, written = dataset.channels[column], dataset.markers[column]
+def _warn_of(path: str | PathLike[str], headers: list[FcsHeader], loaded: Loaded) -> None:
+    texts = list(headers[0].oddities)
+    if loaded.n_not_finite:
+        texts.append(not_finite(loaded.n_not_finite))
+    if loaded.rounding:
+        texts.append(loaded.rounding)
+    if len(headers) > 1:
+        texts.append(f"holds {len(headers)} data sets; the first is taken")
+    for text in texts:
+        warnings.warn(f"{path}: {text}", FcsWarning, stacklevel=3)
+
+
+def _channel_row(channel: str, written: str) -> dict[str, str | float]:
     kind = channel_type(channel, written)
     marker = guessed_marker(channel, written) if kind in {"fluorescence", "mass"} else written
     return {

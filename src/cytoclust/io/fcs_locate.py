@@ -134,27 +134,25 @@ def _count(
     if total is None:
         return _count_without_total(segments, layout, place, keep=keep)
     needed = layout.length(total)
-    if needed <= available:
-        if declared is None or declared - 1 <= needed <= declared:
-            return Located(place.begin, total, layout, needed)
-        if declared == needed - 1:
-            segments.oddities.append(
-                f"$ENDDATA is {place.end}, one byte before the end of the {total} events of $TOT"
-            )
-            return Located(place.begin, total, layout, needed)
-        if needed < declared <= available + 1:
-            return _more_than_total(segments, layout, place, total=total)
-        if needed < declared:
-            segments.oddities.append(
-                f"$ENDDATA {place.end} lies beyond the end of the file ({segments.size} bytes), "
-                f"which holds all {total} events of $TOT"
-            )
-            return Located(place.begin, total, layout, needed)
-    if not keep:
-        raise _too_short(segments, layout, place, claim=f"$TOT {total}")
-    present = available if declared is None else min(declared, available)
-    holds = min(present * 8 // layout.row_bits, total)
-    return Located(place.begin, holds, layout, layout.length(holds), total - holds)
+    over = 0 if declared is None else declared - needed
+    if needed > available or over < -1:
+        if not keep:
+            raise _too_short(segments, layout, place, claim=f"$TOT {total}")
+        present = available if declared is None else min(declared, available)
+        holds = min(present * 8 // layout.row_bits, total)
+        return Located(place.begin, holds, layout, layout.length(holds), total - holds)
+    if over > 1 and needed + over <= available + 1:
+        return _more_than_total(segments, layout, place, total=total)
+    if over > 1:
+        segments.oddities.append(
+            f"$ENDDATA {place.end} lies beyond the end of the file ({segments.size} bytes), which "
+            f"holds all {total} events of $TOT"
+        )
+    elif over == -1:
+        segments.oddities.append(
+            f"$ENDDATA is {place.end}, one byte before the end of the {total} events of $TOT"
+        )
+    return Located(place.begin, total, layout, needed)
 
 
 def _count_text(

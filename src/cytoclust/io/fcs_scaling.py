@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -47,42 +49,71 @@ def logarithmic(keywords: Keywords, layout: Layout) -> list[int]:
     ]
 
 
-def unlogged(
-    values: NDArray[Any], keywords: Keywords, column: int
-) -> tuple[NDArray[np.float64], str]:
-    """Return linear values of a logarithmic channel, and what was applied."""
+@dataclass(frozen=True)
+class Scaling:
+    """What is done to the stored values of one channel."""
+
+    column: int
+    apply: Callable[[NDArray[Any]], NDArray[np.float64]]
+    text: str
+
+
+def unlogging(keywords: Keywords, column: int) -> Scaling:
+    """Return the conversion of a logarithmic channel to linear values."""
     decades, offset = amplification(keywords, column + 1)
-    span = _number(keywords.text(f"$P{column + 1}R"))
-    if not span > 0:
-        return values.astype(np.float64), ""
-    linear = offset * 10.0 ** (decades * values.astype(np.float64) / span)
-    return linear, f"{decades:g} decades from {offset:g} over {span:g} ($P{column + 1}E)"
+    key = f"$P{column + 1}"
+    span = _number(keywords.text(f"{key}R"))
+    if not 0 < span < float("inf"):
+        text = f"left as stored, since {key}E needs {key}R, which is no number above 0"
+        return Scaling(column, lambda values: values.astype(np.float64), text)
+
+    def apply(values: NDArray[Any]) -> NDArray[np.float64]:
+        with np.errstate(over="ignore"):  # absurd decades; the values count as not finite
+            linear: NDArray[np.float64] = offset * 10.0 ** (
+                decades * values.astype(np.float64) / span
+            )
+        return linear
+
+    return Scaling(column, apply, f"{decades:g} decades from {offset:g} over {span:g} ({key}E)")
 
 
-def scaled_events(
-    events: NDArray[Any],
-    channels: Sequence[str],
-    keywords: Keywords,
-    *,
-    layout: Layout,
-    scale: bool,
-    time_step: bool,
-) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """Apply $PnE to integers, $PnG to linear channels, and $TIMESTEP to time if asked for."""
-    out = events.astype(np.float64)
-    applied: list[str] = []
-    on_log_scale = set(logarithmic(keywords, layout))
+def scalings(
+    channels: Sequence[str], keywords: Keywords, layout: Layout, *, scale: bool, time_step: bool
+) -> list[Scaling]:
+    """List what $PnE (integers), $PnG (linear channels) and, if asked for, $TIMESTEP ask for.
+
+    Parameters
+    ----------
+    channels, keywords, layout
+        Of the data set.
+    scale
+        Apply $PnE and $PnG.
+    time_step
+        Apply $TIMESTEP to the time channel, which has no gain by the standard.
+    """
+    found: list[Scaling] = []
+    on_log_scale = set(logarithmic(keywords, layout)) if scale else set()
     step = _number(keywords.text("$TIMESTEP"))
     for column, channel in enumerate(channels):
         gain = _number(keywords.text(f"$P{column + 1}G"))
-        if is_time(channel):  # the standard allows no gain for time
-            if time_step and np.isfinite(step) and step > 0:
-                out[:, column] *= step
-                applied.append(f"{channel}: times {step:g} ($TIMESTEP)")
-        elif scale and column in on_log_scale:
-            out[:, column], text = unlogged(events[:, column], keywords, column)
-            applied.append(f"{channel}: {text}")
-        elif scale and np.isfinite(gain) and gain > 0 and gain != 1:
-            out[:, column] /= gain
-            applied.append(f"{channel}: divided by {gain:g} ($P{column + 1}G)")
-    return out, tuple(applied)
+        if is_time(channel):
+            if time_step and 0 < step < float("inf"):
+                apply = partial(_multiplied, by=step)
+                found.append(Scaling(column, apply, f"{channel}: times {step:g} ($TIMESTEP)"))
+        elif column in on_log_scale:
+            unlog = unlogging(keywords, column)
+            found.append(replace(unlog, text=f"{channel}: {unlog.text}"))
+        elif scale and 0 < gain < float("inf") and gain != 1:
+            text = f"{channel}: divided by {gain:g} ($P{column + 1}G)"
+            found.append(Scaling(column, partial(_divided, by=gain), text))
+    return found
+
+
+def _multiplied(values: NDArray[Any], by: float) -> NDArray[np.float64]:
+    return values.astype(np.float64) * by
+
+
+def _divided(values: NDArray[Any], by: float) -> NDArray[np.float64]:
+    with np.errstate(over="ignore"):
+        quotient: NDArray[np.float64] = values.astype(np.float64) / by
+    return quotient

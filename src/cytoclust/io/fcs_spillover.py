@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
     from cytoclust.io.fcs_text import Keywords
 
 MATRIX_KEYWORDS = ("$SPILLOVER", "SPILLOVER", "SPILL", "$SPILL", "$COMP", "COMP")
+PAIRS = "$DFCmTOn"
 PAIR_KEYWORD = re.compile(r"\$DFC(\d{1,6})TO(\d{1,6})", re.IGNORECASE)
 SMALLEST_RECIPROCAL_CONDITION = 1e-10
+LARGEST_MATRIX = 1000  # channels; a matrix of channels that are named only once each could be huge
+LARGEST_DIAGONAL_ERROR = 0.05
 
 
 class SpilloverError(ValueError):
@@ -28,7 +32,7 @@ class SpilloverError(ValueError):
 
 def parse_spillover(
     keywords: Keywords, channels: Sequence[str], markers: Sequence[str]
-) -> tuple[pd.DataFrame | None, str, str]:
+) -> tuple[pd.DataFrame | None, str, str, str]:
     """Find and check the spillover matrix.
 
     Parameters
@@ -40,22 +44,37 @@ def parse_spillover(
 
     Returns
     -------
-    The matrix labelled in channel order or None, the keyword it stands in or an empty text, and
-    what is wrong with it or an empty text.
+    The matrix labelled in channel order or None, the keyword it stands in, what is wrong with it,
+    and what is odd about it; texts are empty where there is nothing to say.
     """
     pairs = [match for key in keywords if (match := PAIR_KEYWORD.fullmatch(key.strip()))]
-    for key in MATRIX_KEYWORDS:
-        if keywords.text(key):
-            try:
-                return _matrix(keywords.text(key), channels, markers), key, ""
-            except SpilloverError as problem:
-                return None, key, f"{key}: {problem}"
-    if not pairs:
-        return None, "", ""
-    try:
-        return _from_pairs(keywords, pairs, channels), "$DFCmTOn", ""
-    except SpilloverError as problem:
-        return None, "$DFCmTOn", f"$DFCmTOn: {problem}"
+    readers: dict[str, Callable[[], pd.DataFrame]] = {
+        key: partial(_matrix, keywords.text(key), channels, markers)
+        for key in MATRIX_KEYWORDS
+        if keywords.text(key)
+    }
+    if pairs:
+        readers[PAIRS] = partial(_from_pairs, keywords, pairs, channels)
+    found: list[tuple[str, pd.DataFrame | None, str]] = []
+    for key, read in readers.items():
+        try:
+            found.append((key, read(), ""))
+        except SpilloverError as problem:
+            found.append((key, None, f"{key}: {problem}"))
+    if not found:
+        return None, "", "", ""
+    key, matrix, problem_text = found[0]
+    others = [name for name, other, _ in found[1:] if not _same(matrix, other)]
+    oddity = (
+        f"{key} and {others[0]} hold different spillover matrices; {key} is taken" if others else ""
+    )
+    return matrix, key, problem_text, oddity
+
+
+def _same(one: pd.DataFrame | None, other: pd.DataFrame | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return one.equals(other)
 
 
 def _matrix(text: str, channels: Sequence[str], markers: Sequence[str]) -> pd.DataFrame:
@@ -68,6 +87,7 @@ def _matrix(text: str, channels: Sequence[str], markers: Sequence[str]) -> pd.Da
     if not 1 <= size <= len(channels):
         msg = f"is for {size} channels, the file has {len(channels)}"
         raise SpilloverError(msg)
+    _check_size(size)
     if len(tokens) == 1 + size * size and size == len(channels):
         columns, numbers = list(range(size)), tokens[1:]  # $COMP of FCS 3.0: all, by position
     else:
@@ -96,8 +116,7 @@ def _from_pairs(
     keywords: Keywords, pairs: list[re.Match[str]], channels: Sequence[str]
 ) -> pd.DataFrame:
     size = len(channels)
-    values = np.eye(size)
-    involved: set[int] = set()
+    shares: dict[tuple[int, int], float] = {}
     for match in pairs:
         source, target = int(match[1]), int(match[2])
         try:
@@ -110,11 +129,21 @@ def _from_pairs(
                 continue
             msg = f"{match[0]} is {percent:g} %, but the file has only {size} channels"
             raise SpilloverError(msg)
-        involved |= {source - 1, target - 1}
+        shares[source - 1, target - 1] = percent / 100.0
+    columns = sorted({column for pair in shares for column in pair})
+    _check_size(len(columns))
+    places = {column: place for place, column in enumerate(columns)}
+    values = np.eye(len(columns))
+    for (source, target), share in shares.items():
         if source != target:
-            values[source - 1, target - 1] = percent / 100.0
-    columns = sorted(involved)
-    return _checked(values[np.ix_(columns, columns)], columns, channels)
+            values[places[source], places[target]] = share
+    return _checked(values, columns, channels)
+
+
+def _check_size(size: int) -> None:
+    if size > LARGEST_MATRIX:
+        msg = f"is for {size} channels; a matrix of more than {LARGEST_MATRIX} is not read"
+        raise SpilloverError(msg)
 
 
 def _rejoined(pieces: list[str], size: int, channels: Sequence[str]) -> list[str]:
@@ -184,6 +213,13 @@ def _checked(
     names = [channels[columns[index]] for index in order]
     if not np.isfinite(values).all():
         msg = f"holds values that are not finite: {matrix_fault(values, names)}"
+        raise SpilloverError(msg)
+    off = np.flatnonzero(np.abs(np.diag(values) - 1) > LARGEST_DIAGONAL_ERROR)
+    if len(off):
+        msg = (
+            f"must have 1 on its diagonal (each fluorochrome relative to its own channel); the entry "
+            f"of {names[off[0]]} is {values[off[0], off[0]]:g}"
+        )
         raise SpilloverError(msg)
     singular = np.linalg.svd(values, compute_uv=False)
     if singular[-1] <= singular[0] * SMALLEST_RECIPROCAL_CONDITION:

@@ -14,7 +14,7 @@ import pandas as pd
 from cytoclust import checks, schema
 from cytoclust.errors import FcsWarning, StudyError, StudyWarning
 from cytoclust.io.sheets import read_panel, read_sheet
-from cytoclust.io.sources import Loaded, Source, load_source, open_source
+from cytoclust.io.sources import Source, load_source, open_source
 from cytoclust.io.study_panel import refuse_transformed, study_channels
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
     from numpy.typing import NDArray
+
+    from cytoclust.io.fcs_loading import Loaded
 
 
 def read_study(
@@ -198,6 +200,12 @@ def _report_values(loaded: list[Loaded], names: list[str]) -> None:
             "pp.flag_invalid flags their events"
         )
         warnings.warn(msg, StudyWarning, stacklevel=3)
+    rounded: dict[str, list[str]] = {}
+    for name, result in zip(names, loaded, strict=True):
+        if result.rounding:
+            rounded.setdefault(result.rounding, []).append(name)
+    for text, samples in rounded.items():
+        warnings.warn(f"samples {checks.listing(samples)}: {text}", StudyWarning, stacklevel=3)
 
 
 def _load(
