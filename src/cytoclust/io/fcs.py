@@ -297,7 +297,8 @@ def _dataset(
         applied = scalings(
             header.channels, segments.keywords, header.layout, scale=scale, time_step=time_step
         )
-        events = events.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # signalling NaN
+            events = stored.astype(np.float64)
         for scaling in applied:
             events[:, scaling.column] = scaling.apply(stored[:, scaling.column])
     return FcsDataset(

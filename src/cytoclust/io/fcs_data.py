@@ -106,6 +106,10 @@ class BlockDecoder:
 
     def decode(self, target: NDArray[Any]) -> None:
         """Write the events whose bytes stand in `padded` to `target`."""
+        with np.errstate(invalid="ignore"):  # signalling NaN
+            self._decode(target)
+
+    def _decode(self, target: NDArray[Any]) -> None:
         if self.stored is not None:
             flat = self.padded[: target.size * self.stored.itemsize].view(self.stored)
             target[:] = flat.reshape(target.shape)

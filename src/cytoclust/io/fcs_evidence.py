@@ -91,7 +91,8 @@ def _first_values(
     file.seek(segments.start + begin)
     raw = file.read(layout.length(n_events))
     unmasked = Layout(layout.kinds, layout.bits, layout.bits, layout.order, layout.padding)
-    return decode_events(raw, n_events, unmasked).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # signalling NaN
+        return decode_events(raw, n_events, unmasked).astype(np.float64)
 
 
 def _plausibility(
@@ -125,6 +126,8 @@ def _bytes_before(file: BinaryIO, segments: Segments, begin: int) -> int:
 
 def _bytes_after(file: BinaryIO, segments: Segments, last: int) -> int:
     """Count the bytes between `last` and the segment after, padding and a checksum aside."""
+    if last >= segments.size:
+        return GAP_LOOKED_AT
     known = [start for start, _ in segments.text_spans]
     known += [segments.offsets["ANALYSIS start"] or 0, segments.keywords.integer("$NEXTDATA") or 0]
     stop = min((start for start in known if start > last), default=segments.size)

@@ -225,6 +225,7 @@ def _time_span(dataset: FcsDataset) -> float | None:
     column = next((index for index, name in enumerate(dataset.channels) if is_time(name)), None)
     if column is None or not dataset.n_events or not np.isfinite(dataset.timestep):
         return None
-    times = dataset.events[:, column].astype(np.float64)
+    with np.errstate(invalid="ignore"):  # signalling NaN
+        times = dataset.events[:, column].astype(np.float64)
     finite = times[np.isfinite(times)]
     return float((finite.max() - finite.min()) * dataset.timestep) if len(finite) else None

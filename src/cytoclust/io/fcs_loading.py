@@ -192,7 +192,8 @@ class _Loading:
 
     def _convert(self, events: NDArray[Any], target: NDArray[np.float32]) -> None:
         """Write decoded events to their place in the result."""
-        with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite and is counted
+        # float64 beyond float32 becomes infinite and is counted, as signalling NaN are
+        with np.errstate(over="ignore", invalid="ignore"):
             target[:] = events if self.in_order else events[:, self.columns]
             if self.may_round and events.dtype.kind != "f" and len(events):
                 self.rounded |= (events.max(axis=0) > LARGEST_EXACT)[self.columns]

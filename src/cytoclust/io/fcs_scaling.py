@@ -110,10 +110,12 @@ def scalings(
 
 
 def _multiplied(values: NDArray[Any], by: float) -> NDArray[np.float64]:
-    return values.astype(np.float64) * by
+    with np.errstate(over="ignore", invalid="ignore"):
+        product: NDArray[np.float64] = values.astype(np.float64) * by
+    return product
 
 
 def _divided(values: NDArray[Any], by: float) -> NDArray[np.float64]:
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         quotient: NDArray[np.float64] = values.astype(np.float64) / by
     return quotient

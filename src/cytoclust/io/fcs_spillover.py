@@ -48,7 +48,7 @@ def parse_spillover(
     and what is odd about it; texts are empty where there is nothing to say.
     """
     pairs = [match for key in keywords if (match := PAIR_KEYWORD.fullmatch(key.strip()))]
-    readers: dict[str, Callable[[], pd.DataFrame]] = {
+    readers: dict[str, Callable[[], pd.DataFrame | None]] = {
         key: partial(_matrix, keywords.text(key), channels, markers)
         for key in MATRIX_KEYWORDS
         if keywords.text(key)
@@ -58,7 +58,9 @@ def parse_spillover(
     found: list[tuple[str, pd.DataFrame | None, str]] = []
     for key, read in readers.items():
         try:
-            found.append((key, read(), ""))
+            matrix = read()
+            if matrix is not None:
+                found.append((key, matrix, ""))
         except SpilloverError as problem:
             found.append((key, None, f"{key}: {problem}"))
     if not found:
@@ -114,7 +116,7 @@ def _matrix(text: str, channels: Sequence[str], markers: Sequence[str]) -> pd.Da
 
 def _from_pairs(
     keywords: Keywords, pairs: list[re.Match[str]], channels: Sequence[str]
-) -> pd.DataFrame:
+) -> pd.DataFrame | None:
     size = len(channels)
     shares: dict[tuple[int, int], float] = {}
     for match in pairs:
@@ -130,6 +132,8 @@ def _from_pairs(
             msg = f"{match[0]} is {percent:g} %, but the file has only {size} channels"
             raise SpilloverError(msg)
         shares[source - 1, target - 1] = percent / 100.0
+    if not shares:
+        return None
     columns = sorted({column for pair in shares for column in pair})
     _check_size(len(columns))
     places = {column: place for place, column in enumerate(columns)}
