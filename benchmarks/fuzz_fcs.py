@@ -11,6 +11,7 @@ Usage: python benchmarks/fuzz_fcs.py [--minutes 30] [--seed 0] [--engine mutatio
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import platform
@@ -24,12 +25,15 @@ import warnings
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import cytoclust.io
 from cytoclust.errors import FcsFormatError, FcsWarning
-from cytoclust.io import describe_fcs, read_fcs, read_fcs_datasets
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS, EXTRA_BYTES, LARGEST_SEED = 5.0, 64 * 1024**2, 100_000
@@ -153,18 +157,20 @@ def mutated(content: bytes, rng: random.Random) -> bytes:
     return bytes(out)
 
 
-def finding(path: Path, content: bytes, *, every_reader: bool) -> tuple[bool, str]:
+def finding(
+    path: Path, content: bytes, *, every_reader: bool, io: ModuleType = cytoclust.io
+) -> tuple[bool, str]:
     """Read one input in every way; return whether it could be read, and what is wrong."""
     path.write_bytes(content)
     tracemalloc.reset_peak()
     before, began = tracemalloc.get_traced_memory()[0], time.perf_counter()
     readable, wrong = True, ""
-    readers: list[Any] = [lambda: shape_checked(path, keep=True)]
+    readers: list[Any] = [lambda: shape_checked(io, path, keep=True)]
     if every_reader:
         readers += [
-            lambda: shape_checked(path, keep=False),
-            lambda: read_fcs(path),
-            lambda: describe_fcs(path),
+            lambda: shape_checked(io, path, keep=False),
+            lambda: io.read_fcs(path),
+            lambda: io.describe_fcs(path),
         ]
     for read in readers:
         try:
@@ -187,9 +193,9 @@ def finding(path: Path, content: bytes, *, every_reader: bool) -> tuple[bool, st
     return readable, wrong
 
 
-def shape_checked(path: Path, *, keep: bool) -> None:
+def shape_checked(io: ModuleType, path: Path, *, keep: bool) -> None:
     """Read a file and check that shapes agree."""
-    for dataset in read_fcs_datasets(path, on_truncated="keep" if keep else "error", scale=keep):
+    for dataset in io.read_fcs_datasets(path, on_truncated="keep" if keep else "error", scale=keep):
         if dataset.events.shape != (dataset.n_events, len(dataset.channels)):
             msg = f"shape {dataset.events.shape}"
             raise AssertionError(msg)
@@ -199,7 +205,7 @@ class Run:
     """What was tried, and what was found; written to `target` now and then."""
 
     def __init__(self, engine: str, target: Path | None) -> None:
-        self.engine, self.target = engine, target
+        self.engine, self.target, self.io = engine, target, cytoclust.io
         self.outcomes: Counter[str] = Counter()
         self.findings: dict[str, str] = {}
         self.began = self.saved = time.monotonic()
@@ -219,7 +225,9 @@ class Run:
         """Read one input and note how that went."""
         number = sum(self.outcomes.values())
         signal.alarm(60)
-        readable, wrong = finding(self.folder / "input.fcs", content, every_reader=number % 4 == 0)
+        readable, wrong = finding(
+            self.folder / "input.fcs", content, every_reader=number % 4 == 0, io=self.io
+        )
         signal.alarm(0)
         self.outcomes["read" if readable else "refused"] += 1
         if wrong and len(self.findings) < 50 and wrong not in self.findings:
@@ -267,7 +275,10 @@ def fuzz_with_atheris(run: Run, seeds: list[bytes], *, minutes: float, seed: int
     """Let coverage of the reader guide the changes; ends the process."""
     import atheris
 
-    atheris.instrument_all()
+    for name in [name for name in sys.modules if name.startswith("cytoclust.io")]:
+        del sys.modules[name]
+    with atheris.instrument_imports(include=["cytoclust.io"]):
+        run.io = importlib.import_module("cytoclust.io")
     corpus = run.folder / "corpus"
     corpus.mkdir()
     rng = random.Random(seed)

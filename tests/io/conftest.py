@@ -25,10 +25,13 @@ def fcs_bytes(
     delimiter: str = "/",
     version: str = "FCS3.1",
     header_data: tuple[int, int] | None = None,
+    header_shift: tuple[int, int] = (0, 0),
+    text_shift: tuple[int, int] = (0, 0),
+    gap: bytes = b"",
     tail: bytes = b"",
     encoding: str = "utf-8",
 ) -> bytes:
-    """Return an FCS file: TEXT from byte 256, DATA right after it."""
+    """Return an FCS file: TEXT from byte 256, then `gap` and DATA; shifts make its offsets wrong."""
     pairs = {
         "$BEGINDATA": "{begin}",
         "$ENDDATA": "{end}",
@@ -63,11 +66,14 @@ def fcs_bytes(
         filled = template.replace("{begin}", f"{begin:012d}").replace("{end}", f"{end:012d}")
         return filled.encode(encoding)
 
-    begin = 256 + len(text(0, 0))
+    text_end = 256 + len(text(0, 0))
+    begin = text_end + len(gap)
     end = begin + len(data) - 1
-    first, last = header_data if header_data is not None else (begin, end)
-    header = f"{version}    {256:>8}{begin - 1:>8}{first:>8}{last:>8}{0:>8}{0:>8}"
-    return header.encode().ljust(256) + text(begin, end) + data + tail
+    right = (begin + header_shift[0], end + header_shift[1])
+    first, last = header_data if header_data is not None else right
+    header = f"{version}    {256:>8}{text_end - 1:>8}{first:>8}{last:>8}{0:>8}{0:>8}"
+    written = text(begin + text_shift[0], end + text_shift[1])
+    return header.encode().ljust(256) + written + gap + data + tail
 
 
 def packed(rows: list[list[int]], bits: list[int], *, little: bool) -> bytes:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cytoclust.errors import FcsFormatError, FcsWarning
-from cytoclust.io import describe_fcs, read_fcs, read_fcs_datasets
+from cytoclust.io import read_fcs, read_fcs_datasets
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -324,18 +324,6 @@ def test_values_that_are_not_finite_are_reported(build: Any) -> None:
     values[1, 1], values[2, 0] = np.nan, -np.inf
     with pytest.warns(FcsWarning, match="2 values are NaN or infinite"):
         np.testing.assert_array_equal(first_events(build(values.tobytes(), 4, [32] * 3)), values)
-
-
-def test_describe(build: Any) -> None:
-    extra = {"$CYT": "Aurora", "$TIMESTEP": "0.1", "$SPILLOVER": "1,C9,1"}
-    facts = describe_fcs(
-        build(VALUES.tobytes(), 4, [32] * 3, extra=extra, replace={"$P3N": "Time"})
-    )
-    assert facts["instrument"] == "Aurora"
-    assert facts["events"] == 4
-    assert facts["time_span_seconds"] == pytest.approx(1.35)
-    assert facts["channels"][1]["maximum"] == 15.0
-    assert any("$SPILLOVER" in oddity for oddity in facts["oddities"])
 
 
 @pytest.mark.parametrize(

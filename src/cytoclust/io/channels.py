@@ -94,13 +94,14 @@ def unique_names(names: tuple[str, ...]) -> list[str]:
     """Make channel names unique: unnamed ones P3, repeated ones A, A-1, A-2."""
     taken = set(names)
     seen: set[str] = set()
+    counts: dict[str, int] = {}  # where to go on counting, for many channels of one name
     unique = []
     for number, name in enumerate(names, start=1):
         base = name or f"P{number}"
-        candidate, count = base, 0
-        while candidate in seen or (count and candidate in taken):
-            count += 1
-            candidate = f"{base}-{count}"
+        candidate = base
+        while candidate in seen or (candidate != base and candidate in taken):
+            counts[base] = counts.get(base, 0) + 1
+            candidate = f"{base}-{counts[base]}"
         seen.add(candidate)
         unique.append(candidate)
     return unique

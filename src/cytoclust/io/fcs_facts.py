@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,12 +17,15 @@ from cytoclust.errors import FcsWarning
 from cytoclust.io.channels import channel_type, guessed_class, guessed_marker, unique_names
 from cytoclust.io.fcs import FcsDataset, FcsHeader, not_finite, read_fcs_datasets, read_headers
 from cytoclust.io.fcs_loading import Loaded, load_fcs
-from cytoclust.io.fcs_scaling import is_time, scalings
+from cytoclust.io.fcs_scaling import amplification, is_time, scalings
 
 if TYPE_CHECKING:
     from os import PathLike
 
     from anndata import AnnData
+
+SECONDS_PER_DAY = 86_400
+CLOCK = re.compile(r"(\d{1,2}):(\d{2}):(\d{2})(?::(\d{1,2})|(\.\d+))?", re.ASCII)
 
 
 def read_fcs(
@@ -148,8 +152,11 @@ def describe_fcs(path: str | PathLike[str]) -> dict[str, Any]:
 
     Returns
     -------
-    A dict of plain values, ready for JSON: file, data_sets, version, instrument, date, events,
-    spillover, time_span_seconds, channels (one dict each), further_data_sets and oddities.
+    A dict of plain values, ready for JSON: ``file``, ``bytes``, ``data_sets`` (how many), then of the
+    first: version, instrument, sample, date, data_type, events, missing_events, time_span_seconds,
+    time_span_source, spillover (keyword, channels, problem; None if there is none) and channels (one
+    dict each: number, channel, marker, type, bits, range, scale, and minimum and maximum of the
+    finite stored values); ``further_data_sets``, the same of each; and ``oddities``, one text each.
 
     Raises
     ------
@@ -170,36 +177,53 @@ def describe_fcs(path: str | PathLike[str]) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FcsWarning)  # they are listed as oddities
         datasets = read_fcs_datasets(path, on_truncated="keep")
-    first = datasets[0]
-    words = first.keywords
-    facts: dict[str, Any] = {
+    several = len(datasets) > 1
+    first, *others = [_facts(dataset) for dataset in datasets]
+    facts = {
         "file": str(path),
+        "bytes": Path(path).stat().st_size,
         "data_sets": len(datasets),
-        "version": first.version,
-        "instrument": words.text("$CYT"),
-        "date": " ".join(filter(None, (words.text("$DATE"), words.text("$BTIM")))),
-        "data_type": f"{words.text('$DATATYPE')}, byte order {words.text('$BYTEORD')}",
-        "events": first.n_events,
-        "spillover": _spillover_fact(first),
-        "time_span_seconds": _time_span(first),
-        "channels": [_channel_fact(first, column) for column in range(len(first.channels))],
+        **first,
     }
-    if len(datasets) > 1:
-        facts["further_data_sets"] = [
-            {"version": other.version, "events": other.n_events, "channels": len(other.channels)}
-            for other in datasets[1:]
-        ]
-    facts["oddities"] = [oddity for dataset in datasets for oddity in dataset.oddities]
+    facts["further_data_sets"] = others
+    facts["oddities"] = [
+        f"data set {number}: {oddity}" if several else oddity
+        for number, dataset in enumerate(datasets, start=1)
+        for oddity in dataset.oddities
+    ]
     return facts
 
 
-def _spillover_fact(dataset: FcsDataset) -> str:
-    if dataset.spillover_problem:
-        return f"unusable: {dataset.spillover_problem}"
-    if dataset.spillover is None:
-        return "none"
-    size = len(dataset.spillover)
-    return f"{dataset.spillover_keyword}, {size} x {size}: {', '.join(dataset.spillover.columns)}"
+def _facts(dataset: FcsDataset) -> dict[str, Any]:
+    words = dataset.keywords
+    seconds, source = _time_span(dataset)
+    byte_order = words.text("$BYTEORD")
+    return {
+        "version": dataset.version,
+        "instrument": " ".join(filter(None, (words.text("$CYT"), words.text("$CYTSN")))),
+        "sample": " ".join(
+            filter(None, (words.text(key) for key in ("$SRC", "$SMNO", "TUBE NAME", "$FIL")))
+        ),
+        "date": " ".join(filter(None, (words.text("$DATE"), words.text("$BTIM")))),
+        "data_type": f"{words.text('$DATATYPE')}, byte order {byte_order or 'not given'}",
+        "events": dataset.n_events,
+        "missing_events": dataset.n_missing,
+        "time_span_seconds": seconds,
+        "time_span_source": source,
+        "spillover": _spillover_fact(dataset),
+        "channels": [_channel_fact(dataset, column) for column in range(len(dataset.channels))],
+    }
+
+
+def _spillover_fact(dataset: FcsDataset) -> dict[str, Any] | None:
+    if not dataset.spillover_keyword:
+        return None
+    matrix = dataset.spillover
+    return {
+        "keyword": dataset.spillover_keyword,
+        "channels": [] if matrix is None else list(matrix.columns),
+        "problem": dataset.spillover_problem,
+    }
 
 
 def _channel_fact(dataset: FcsDataset, column: int) -> dict[str, Any]:
@@ -208,24 +232,46 @@ def _channel_fact(dataset: FcsDataset, column: int) -> dict[str, Any]:
         values = values[np.isfinite(values)]
     channel, marker = dataset.channels[column], dataset.markers[column]
     upper = dataset.ranges[column]
+    key = f"$P{column + 1}"
+    decades, offset = amplification(dataset.keywords, column + 1)
+    gain = dataset.keywords.text(f"{key}G")
+    scale = f"log {decades:g},{offset:g}" if decades else f"gain {gain}" if gain else ""
     return {
         "number": column + 1,
         "channel": channel,
         "marker": marker,
         "type": channel_type(channel, marker),
-        "bits": dataset.keywords.text(f"$P{column + 1}B"),
+        "bits": dataset.keywords.text(f"{key}B"),
         "range": float(upper) if np.isfinite(upper) else None,
+        "scale": scale,
         "minimum": float(values.min()) if len(values) else None,
         "maximum": float(values.max()) if len(values) else None,
     }
 
 
-def _time_span(dataset: FcsDataset) -> float | None:
-    """Return the seconds between first and last event, None where the file does not say."""
+def _time_span(dataset: FcsDataset) -> tuple[float | None, str]:
+    """Return the seconds from first to last event, or of the acquisition, and who says so."""
     column = next((index for index, name in enumerate(dataset.channels) if is_time(name)), None)
-    if column is None or not dataset.n_events or not np.isfinite(dataset.timestep):
+    if column is not None and dataset.n_events and dataset.timestep > 0:
+        with np.errstate(invalid="ignore"):  # signalling NaN
+            times = dataset.events[:, column].astype(np.float64)
+        times = times[np.isfinite(times)]
+        if len(times):
+            span = (float(times.max()) - float(times.min())) * dataset.timestep
+            return (span if np.isfinite(span) else None), f"{dataset.channels[column]} and $TIMESTEP"
+    begin = _clock(dataset.keywords.text("$BTIM"))
+    end = _clock(dataset.keywords.text("$ETIM"))
+    if begin is None or end is None:
+        return None, ""
+    return (end - begin) % SECONDS_PER_DAY, "$BTIM and $ETIM"
+
+
+def _clock(text: str) -> float | None:
+    """Return the seconds since midnight of hh:mm:ss, with .cc (3.1) or :tt (3.0) behind."""
+    match = CLOCK.fullmatch(text)
+    if match is None:
         return None
-    with np.errstate(invalid="ignore"):  # signalling NaN
-        times = dataset.events[:, column].astype(np.float64)
-    finite = times[np.isfinite(times)]
-    return float((finite.max() - finite.min()) * dataset.timestep) if len(finite) else None
+    whole = 3600 * int(match[1]) + 60 * int(match[2]) + int(match[3])
+    if match[4]:
+        return whole + int(match[4]) / 60
+    return whole + float(match[5] or 0)

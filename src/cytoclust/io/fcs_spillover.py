@@ -51,7 +51,7 @@ def parse_spillover(
     readers: dict[str, Callable[[], pd.DataFrame | None]] = {
         key: partial(_matrix, keywords.text(key), channels, markers)
         for key in MATRIX_KEYWORDS
-        if keywords.text(key)
+        if keywords.text(key) not in {"", "0"}
     }
     if pairs:
         readers[PAIRS] = partial(_from_pairs, keywords, pairs, channels)
@@ -106,7 +106,7 @@ def _matrix(text: str, channels: Sequence[str], markers: Sequence[str]) -> pd.Da
     values = np.empty(size * size)
     for index, number in enumerate(numbers):
         try:
-            values[index] = float(number)
+            values[index] = _value(number)
         except ValueError:
             row, column = divmod(index, size)
             msg = f"row {row + 1}, column {column + 1} holds {number[:40]!r}, which is no number"
@@ -122,7 +122,7 @@ def _from_pairs(
     for match in pairs:
         source, target = int(match[1]), int(match[2])
         try:
-            percent = float(keywords.text(match[0]) or "0")
+            percent = _value(keywords.text(match[0]) or "0")
         except ValueError:
             msg = f"{match[0]} holds {keywords.text(match[0])[:40]!r}, which is no number"
             raise SpilloverError(msg) from None
@@ -148,6 +148,12 @@ def _check_size(size: int) -> None:
     if size > LARGEST_MATRIX:
         msg = f"is for {size} channels; a matrix of more than {LARGEST_MATRIX} is not read"
         raise SpilloverError(msg)
+
+
+def _value(text: str) -> float:
+    if "_" in text:  # Python's own digit separator
+        raise ValueError(text)
+    return float(text)
 
 
 def _rejoined(pieces: list[str], size: int, channels: Sequence[str]) -> list[str]:
