@@ -258,7 +258,9 @@ def _time_span(dataset: FcsDataset) -> tuple[float | None, str]:
         times = times[np.isfinite(times)]
         if len(times):
             span = (float(times.max()) - float(times.min())) * dataset.timestep
-            return (span if np.isfinite(span) else None), f"{dataset.channels[column]} and $TIMESTEP"
+            return (
+                span if np.isfinite(span) else None
+            ), f"{dataset.channels[column]} and $TIMESTEP"
     begin = _clock(dataset.keywords.text("$BTIM"))
     end = _clock(dataset.keywords.text("$ETIM"))
     if begin is None or end is None:
