@@ -19,7 +19,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 ROOMS = ("io", "pp", "tl", "pl", "get", "simulate", "report", "pipeline")
 LAYER = {
     "errors": 0, "schema": 0, "checks": 1, "numerics": 1, "markers": 1, "get": 2, "io": 3, "pp": 3, "tl": 3,
-    "pl": 3, "definitions": 3, "simulate": 4, "report": 4, "outputs": 4, "pipeline": 5, "demo": 6, "cli": 7,
+    "pl": 3, "definitions": 3, "simulate": 4, "report": 4, "checkpoints": 4, "outputs": 4, "pipeline": 5, "demo": 6, "cli": 7,
 }  # fmt: skip
 
 

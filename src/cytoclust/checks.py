@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 logger = logging.getLogger("cytoclust")
+steps = logging.getLogger("cytoclust.steps")  # what a waiting user wants to read of a run
 
 
 def listing(values: Iterable[object], limit: int = 12) -> str:

@@ -8,15 +8,15 @@ import shutil
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from cytoclust import schema
-from cytoclust.checks import listing, logger, package_version
+from cytoclust import checks, schema
+from cytoclust.checks import listing, package_version
 from cytoclust.errors import ArgumentError
 from cytoclust.tl.counts_table import FORMULA_STARTS
 
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Clock",
+    "finished",
     "prepare_folder",
+    "read_finished",
+    "refuse_earlier",
     "refuse_inputs_inside",
     "staged",
     "versions",
@@ -37,7 +40,20 @@ __all__ = [
     "write_tables",
 ]
 
-PRODUCTS = ("report.html", "study.h5ad", "run.json", "tables", "figures", "fcs")
+STEPS = {  # what a waiting user reads
+    "read": "Reading files",  # has a bar of its own
+    "prepare": "Quality control, compensation and transformation",
+    "cluster": "Clustering every event",
+    "embed": "Map of every event",
+    "name": "Naming the populations",
+    "test": "Testing what changed",
+    "tables": "Writing tables",
+    "fcs": "Writing FCS files",
+    "report": "Drawing figures and report",
+    "h5ad": "Writing the AnnData",
+}
+RUN_FACTS = "run.json"
+PRODUCTS = ("report.html", "study.h5ad", RUN_FACTS, "tables", "figures", "fcs")
 PACKAGES = (
     "cytoclust", "anndata", "scanpy", "umap-learn", "pynndescent", "leidenalg", "scikit-learn", "numpy", "numba",
     "scipy", "pandas", "matplotlib",
@@ -49,21 +65,39 @@ class Clock:
     """Seconds and peak memory of each step, in order."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
+    progress: bool = False
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Time the block and keep the process's peak memory at its end."""
         start = time.perf_counter()
-        yield
+        with spinner(STEPS[name]) if self.progress and name != "read" else nullcontext():
+            yield
         seconds = time.perf_counter() - start
         self.rows.append(
             {"step": name, "seconds": round(seconds, 2), "peak_mb": round(peak_megabytes(), 1)}
         )
-        logger.info("%s took %.1f s", name, seconds)
+        checks.steps.info("%s: %.1f s", STEPS[name], seconds)
 
     def table(self) -> pd.DataFrame:
         """Return one row per finished step."""
         return pd.DataFrame(self.rows, columns=["step", "seconds", "peak_mb"])
+
+
+@contextmanager
+def spinner(text: str) -> Iterator[None]:
+    """Show on a terminal's standard error what is being done, and for how long."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as shown:
+        shown.add_task(text, total=None)
+        yield
 
 
 def peak_megabytes() -> float:
@@ -76,13 +110,13 @@ def peak_megabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-def prepare_folder(out: str | os.PathLike[str], *, overwrite: bool) -> Path:
+def prepare_folder(out: str | os.PathLike[str]) -> Path:
     """Make the output folder and prove that it can be written, before any long work.
 
     Raises
     ------
     ArgumentError
-        The path is a file, cannot be written, or holds an earlier run and `overwrite` is False.
+        The path is a file or cannot be written.
     """
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
@@ -95,14 +129,56 @@ def prepare_folder(out: str | os.PathLike[str], *, overwrite: bool) -> Path:
     except OSError as error:
         msg = f"Output folder {folder} cannot be written ({error.strerror}). Choose another folder or change its rights."
         raise ArgumentError(msg) from error
-    earlier = [name for name in PRODUCTS if (folder / name).exists()]
-    if earlier and not overwrite:
-        msg = (
-            f"Output folder {folder} already holds results of a run: {listing(earlier)}. "
-            "Choose another folder, or ask to overwrite them."
-        )
-        raise ArgumentError(msg)
     return folder
+
+
+def finished(folder: Path) -> dict[str, Any] | None:
+    """Return the run facts of an earlier run whose results are complete, else None."""
+    try:
+        facts: dict[str, Any] = json.loads((folder / RUN_FACTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    complete = all((folder / name).exists() for name in PRODUCTS)
+    return facts if complete and "fingerprint" in facts else None
+
+
+def read_finished(folder: Path) -> AnnData:
+    """Return the events of an earlier run with the same inputs and parameters."""
+    import anndata as ad
+
+    checks.steps.info("Nothing to compute: %s holds the results of this very run", folder)
+    return ad.read_h5ad(folder / "study.h5ad")
+
+
+def refuse_earlier(folder: Path, params: dict[str, Any]) -> None:
+    """Refuse to replace the results of another run.
+
+    Raises
+    ------
+    ArgumentError
+        Results are there; the text says which parameters differ, if that is what differs.
+    """
+    there = [name for name in PRODUCTS if (folder / name).exists()]
+    if not there:
+        return
+    facts = finished(folder) or {}
+    before = facts.get("parameters", {})
+    changed = [
+        f"{name} {before.get(name)!r} -> {value!r}"
+        for name, value in params.items()
+        if before.get(name) != value
+    ]
+    if not facts:
+        why = ""
+    elif changed:
+        why = f" They were made with other parameters: {listing(changed)}."
+    else:
+        why = " They were made from other inputs (files, sample sheet, panel or version)."
+    msg = (
+        f"Output folder {folder} already holds results of a run: {listing(there)}.{why} "
+        "Choose another folder, or ask to overwrite them."
+    )
+    raise ArgumentError(msg)
 
 
 def refuse_inputs_inside(folder: Path, files: pd.DataFrame) -> None:
@@ -216,7 +292,8 @@ def write_run_facts(adata: AnnData, clock: Clock, path: Path) -> None:
     steps = adata.uns[schema.UNS]
     files = steps[schema.READ_STUDY]["files"]
     facts = {
-        "parameters": steps["run"]["params"],
+        "fingerprint": steps[schema.RUN]["fingerprint"],
+        "parameters": steps[schema.RUN]["params"],
         "versions": versions(),
         "inputs": files[["sample", "file", "sha256", "n_events"]].to_dict("records"),
         "steps": clock.rows,

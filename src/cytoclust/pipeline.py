@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from cytoclust import checks, get, io, outputs, pp, report, schema, tl
+from cytoclust import checkpoints, checks, get, io, outputs, pp, report, schema, tl
 from cytoclust.errors import ArgumentError, CytoclustWarning, StudyError, StudyWarning
+from cytoclust.io.sheets import read_panel, read_sheet
 from cytoclust.pp.compensation import unmixing_plan
 from cytoclust.tl.definitions import load_definitions
 
 if TYPE_CHECKING:
     import os
-    from pathlib import Path
+    from collections.abc import Callable
 
     from anndata import AnnData
 
@@ -55,6 +57,7 @@ def run(  # noqa: PLR0913, one place where a user says everything
     embedding: bool = True,
     rng: int = 0,
     n_jobs: int | None = None,
+    title: str | None = None,
     overwrite: bool = False,
     progress: bool = False,
 ) -> AnnData:
@@ -85,8 +88,10 @@ def run(  # noqa: PLR0913, one place where a user says everything
         One seed for every random step.
     n_jobs
         Threads; None takes all processors. The result does not depend on it.
+    title
+        Heading of the report.
     overwrite
-        Replace the results of an earlier run in `out`.
+        Replace the results of an earlier run in `out`, also of the same run.
     progress
         Show progress bars on standard error.
 
@@ -100,7 +105,7 @@ def run(  # noqa: PLR0913, one place where a user says everything
     Raises
     ------
     StudyError, DesignError, ArgumentError, DefinitionError, FcsFormatError
-        Input that cannot be analysed; sheet, design, definitions and output folder are checked
+        `out` holds results of another run and `overwrite` is False, or input that cannot be analysed; sheet, design, definitions and output folder are checked
         before any event is read.
 
     Notes
@@ -108,6 +113,11 @@ def run(  # noqa: PLR0913, one place where a user says everything
     Up to 50,000 events the graph holds every event; above that, events are clustered and embedded
     through prototypes, and every event gets its label and coordinates
     (``uns["cytoclust"]["run"]["params"]["clustering"]`` says which was taken).
+
+    With `out`, each finished step is kept in ``out/.resume`` until the results are written: a run
+    that was interrupted goes on after its last finished step when it is started again with the same
+    inputs (by content) and parameters. If the results of just this run are in `out` already, they
+    are read and nothing is computed.
 
     Examples
     --------
@@ -130,49 +140,114 @@ def run(  # noqa: PLR0913, one place where a user says everything
         donor_key=donor_key,
         covariates=tuple(covariates),
     )
-    folder = None if out is None else outputs.prepare_folder(out, overwrite=overwrite)
+    folder = None if out is None else outputs.prepare_folder(out)
     checks.check_positive("resolution", resolution)
     check_seed(rng)
     load_definitions(definitions)
-    if comparison:
-        report_design(tl.design(io.read_samples(samples), **asdict(comparison)))
-    clock = outputs.Clock()
-    seeds = dict(
-        zip(("cluster", "embed", "markers"), np.random.default_rng(rng).spawn(3), strict=True)
-    )
-
-    with clock.step("read"):
-        adata = io.read_study(samples, panel, n_jobs=n_jobs, progress=progress)
-    checks.select_markers(adata)
-    unmixing_plan(adata)  # refuses a matrix that does not fit before quality control starts
-    if folder is not None:
-        outputs.refuse_inputs_inside(folder, adata.uns[schema.UNS][schema.READ_STUDY]["files"])
-    with clock.step("prepare"):
-        prepare(adata, n_jobs=n_jobs)
-    check_enough_events(adata)
-    with clock.step("cluster"):
-        clustering = cluster(adata, resolution=resolution, rng=seeds["cluster"], n_jobs=n_jobs)
-    if embedding:
-        with clock.step("embed"):
-            embed(adata, clustering, rng=seeds["embed"], n_jobs=n_jobs)
-    with clock.step("name"):
-        tl.call_markers(adata, compartment_key=compartment_key)
-        tl.annotate_phenotypes(adata, definitions, n_jobs=n_jobs)
     params = {
         **asdict(comparison),
         "covariates": list(comparison.covariates),
         "definitions": [str(name) for name in definitions],
         "resolution": resolution,
-        "clustering": clustering,
-        "seed": rng,
+        "embedding": embedding,
+        "seed": int(rng),
+        "title": title,
     }
-    checks.record(adata, schema.RUN, params, versions=outputs.versions())
+    marks = checkpoints.Checkpoints(folder)
+    earlier = None if folder is None or overwrite else outputs.finished(folder)
+    if earlier is not None or marks.waiting():
+        marks.key = run_fingerprint(samples, panel, params)
+    if folder is not None and earlier is not None and earlier["fingerprint"] == marks.key:
+        return outputs.read_finished(folder)
+    if folder is not None and not overwrite:
+        outputs.refuse_earlier(folder, params)
     if comparison:
-        with clock.step("test"):
-            compare(adata, comparison)
+        report_design(tl.design(io.read_samples(samples), **asdict(comparison)))
+    clock = outputs.Clock(progress=progress)
+    adata = marks.load(clock)
+    if adata is None:
+        with clock.step("read"):
+            adata = io.read_study(samples, panel, n_jobs=n_jobs, progress=progress)
+        files = check_study(adata, folder)
+        marks.key = run_fingerprint(samples, panel, params, digests=list(files["sha256"]))
+    analyse(adata, comparison, params=params, marks=marks, clock=clock, n_jobs=n_jobs)
     if folder is not None:
         keep(adata, folder, clock)
+        marks.remove()
     return adata
+
+
+def run_fingerprint(
+    samples: str | os.PathLike[str] | pd.DataFrame,
+    panel: str | os.PathLike[str] | pd.DataFrame | None,
+    params: dict[str, Any],
+    *,
+    digests: list[str] | None = None,
+) -> str:
+    """Return what tells this run from others; event files are hashed unless `digests` are known."""
+    sheet = read_sheet(samples)
+    own = [Path(name) for name in params["definitions"] if Path(name).is_file()]
+    return checkpoints.fingerprint(
+        sheet.table,
+        None if panel is None else read_panel(panel),
+        digests=[
+            *(digests or checkpoints.file_digests(sheet.files)),
+            *checkpoints.file_digests(own),
+        ],
+        params=params,
+    )
+
+
+def check_study(adata: AnnData, folder: Path | None) -> pd.DataFrame:
+    """Refuse right after reading what a later step would refuse; return the table of files."""
+    checks.select_markers(adata)
+    unmixing_plan(adata)  # refuses a matrix that does not fit before quality control starts
+    files: pd.DataFrame = adata.uns[schema.UNS][schema.READ_STUDY]["files"]
+    if folder is not None:
+        outputs.refuse_inputs_inside(folder, files)
+    return files
+
+
+def analyse(
+    adata: AnnData,
+    comparison: Comparison,
+    *,
+    params: dict[str, Any],
+    marks: checkpoints.Checkpoints,
+    clock: outputs.Clock,
+    n_jobs: int | None,
+) -> None:
+    """Do every step that no interrupted run finished, in order, and keep each when it is done."""
+    seeds = dict(
+        zip(
+            ("cluster", "embed", "markers"),
+            np.random.default_rng(params["seed"]).spawn(3),
+            strict=True,
+        )
+    )
+
+    def once(step: str, work: Callable[[], object]) -> None:
+        if not marks.done(step):
+            with clock.step(step):
+                work()
+            marks.keep(step, adata, clock)
+
+    once("prepare", lambda: prepare(adata, n_jobs=n_jobs))
+    check_enough_events(adata)
+    once(
+        "cluster",
+        lambda: cluster(
+            adata, resolution=params["resolution"], rng=seeds["cluster"], n_jobs=n_jobs
+        ),
+    )
+    if params["embedding"]:
+        once("embed", lambda: embed(adata, rng=seeds["embed"], n_jobs=n_jobs))
+    once("name", lambda: name(adata, comparison, params["definitions"], n_jobs=n_jobs))
+    recorded = params | {"clustering": "exact" if is_small(adata) else "sketched"}
+    versions = outputs.versions()
+    checks.record(adata, schema.RUN, recorded, versions=versions, fingerprint=marks.key)
+    if comparison:
+        once("test", lambda: compare(adata, comparison))
 
 
 def check_seed(rng: int) -> None:
@@ -199,8 +274,8 @@ def report_design(plan: tl.Design) -> None:
                 f"{len(found)} {what}: {checks.listing(found)}", StudyWarning, stacklevel=3
             )
     for row in summary[summary["estimable"]].to_dict("records"):
-        checks.logger.info(
-            "design: %s in %s: %d samples, %d donors with all of them",
+        checks.steps.info(
+            "To be tested: %s in %s: %d samples, %d donors with all of them",
             *(row["contrast"], row["compartment"], row["n_samples"], row["n_paired"]),
         )
 
@@ -235,23 +310,35 @@ def prepare(adata: AnnData, *, n_jobs: int | None) -> None:
     pp.arcsinh(adata, n_jobs=n_jobs)
 
 
+def is_small(adata: AnnData) -> bool:
+    """Tell whether the graph can hold every event; otherwise prototypes stand for them."""
+    return bool(adata.n_obs <= EXACT_EVENTS)
+
+
 def cluster(
     adata: AnnData, *, resolution: float, rng: np.random.Generator, n_jobs: int | None
-) -> str:
-    """Cluster every event, on the exact graph or through prototypes; return which."""
-    if adata.n_obs <= EXACT_EVENTS:
+) -> None:
+    """Cluster every event, on the exact graph or through prototypes."""
+    if is_small(adata):
         first, second = rng.spawn(2)
         pp.neighbors(adata, N_NEIGHBORS, rng=first, n_jobs=n_jobs)
         tl.leiden(adata, resolution, rng=second, n_jobs=n_jobs)
-        return "exact"
-    tl.leiden_sketched(adata, resolution, rng=rng, n_jobs=n_jobs)
-    return "sketched"
+    else:
+        tl.leiden_sketched(adata, resolution, rng=rng, n_jobs=n_jobs)
 
 
-def embed(adata: AnnData, clustering: str, *, rng: np.random.Generator, n_jobs: int | None) -> None:
+def embed(adata: AnnData, *, rng: np.random.Generator, n_jobs: int | None) -> None:
     """Give every event its UMAP coordinates, along the way that clustering took."""
-    verb = tl.umap if clustering == "exact" else tl.umap_sketched
+    verb = tl.umap if is_small(adata) else tl.umap_sketched
     verb(adata, rng=rng, n_jobs=n_jobs)
+
+
+def name(
+    adata: AnnData, comparison: Comparison, definitions: list[str], *, n_jobs: int | None
+) -> None:
+    """Find each marker's cut-offs, then name clusters and events."""
+    tl.call_markers(adata, compartment_key=comparison.compartment_key)
+    tl.annotate_phenotypes(adata, tuple(definitions), n_jobs=n_jobs)
 
 
 def compare(adata: AnnData, comparison: Comparison) -> None:
@@ -295,7 +382,10 @@ def keep(adata: AnnData, folder: Path, clock: outputs.Clock) -> None:
             io.write_fcs(adata, stage / "fcs")
         adata.uns[schema.UNS][schema.RUN]["seconds"] = clock.table()
         with clock.step("report"):
-            report.write(adata, stage / "report.html", figures_folder=stage / "figures")
+            title = adata.uns[schema.UNS][schema.RUN]["params"].get("title", report.TITLE)
+            report.write(
+                adata, stage / "report.html", title=title, figures_folder=stage / "figures"
+            )
         with clock.step("h5ad"):
             outputs.write_h5ad(adata, stage / "study.h5ad")
         outputs.write_run_facts(adata, clock, stage / "run.json")

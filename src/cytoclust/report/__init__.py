@@ -8,7 +8,7 @@ import hashlib
 import os
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from cytoclust import checks
 from cytoclust.errors import ArgumentError
@@ -19,14 +19,16 @@ if TYPE_CHECKING:
     from cytoclust.report.study import Study
     from cytoclust.report.tables import Table
 
-__all__ = ["write", "write_figures"]
+__all__ = ["TITLE", "write", "write_figures"]
+
+TITLE: Final = "Cytometry report"
 
 
 def write(
     adata: AnnData,
     path: str | os.PathLike[str],
     *,
-    title: str = "Cytometry report",
+    title: str = TITLE,
     treatment_key: str | None = None,
     compartment_key: str | None = None,
     donor_key: str | None = None,

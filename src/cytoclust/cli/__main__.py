@@ -1,0 +1,5 @@
+"""``python -m cytoclust.cli``."""
+
+from cytoclust.cli import main
+
+main()
