@@ -156,7 +156,7 @@ def test_steps_refuse_to_run_twice(finished: tuple[ad.AnnData, Path]) -> None:
 
 def test_output_folder_of_an_earlier_run(finished: tuple[ad.AnnData, Path], study: Path) -> None:
     with pytest.raises(cc.errors.ArgumentError, match="already holds results of a run"):
-        analyse(study, finished[1])
+        analyse(study, finished[1], resolution=2.0)
 
 
 def test_output_folder_that_is_a_file(study: Path, tmp_path: Path) -> None:

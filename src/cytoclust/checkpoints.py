@@ -10,21 +10,23 @@ import hashlib
 import json
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cytoclust.checks import listing, package_version, steps
 from cytoclust.errors import StudyWarning
+from cytoclust.io.sheets import read_panel, read_sheet
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
     import pandas as pd
     from anndata import AnnData
 
     from cytoclust.outputs import Clock
 
-__all__ = ["FOLDER", "Checkpoints", "file_digests", "fingerprint"]
+__all__ = ["FOLDER", "Checkpoints", "run_fingerprint"]
 
 FOLDER: Final = ".resume"
 EVENTS: Final = "events.h5ad"  # values, as they are after quality control and transformation
@@ -72,6 +74,27 @@ def fingerprint(
         "params": params,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def run_fingerprint(
+    samples: str | os.PathLike[str] | pd.DataFrame,
+    panel: str | os.PathLike[str] | pd.DataFrame | None,
+    params: dict[str, Any],
+    *,
+    digests: list[str] | None = None,
+) -> str:
+    """Return what tells this run from others; event files are hashed unless `digests` are known."""
+    sheet = read_sheet(samples)
+    own = [Path(name) for name in params["definitions"] if Path(name).is_file()]
+    return fingerprint(
+        sheet.table,
+        None if panel is None else read_panel(panel),
+        digests=[
+            *(digests or file_digests(sheet.files)),
+            *file_digests(own),
+        ],
+        params=params,
+    )
 
 
 class Checkpoints:

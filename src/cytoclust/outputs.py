@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from cytoclust import checks, schema
+from cytoclust import checks, get, schema
 from cytoclust.checks import listing, package_version
 from cytoclust.errors import ArgumentError
 from cytoclust.tl.counts_table import FORMULA_STARTS
@@ -33,6 +33,7 @@ __all__ = [
     "read_finished",
     "refuse_earlier",
     "refuse_inputs_inside",
+    "result_tables",
     "staged",
     "versions",
     "write_h5ad",
@@ -300,3 +301,20 @@ def write_run_facts(adata: AnnData, clock: Clock, path: Path) -> None:
         "n_events_kept": int(adata.n_obs),
     }
     path.write_text(json.dumps(facts, indent=2, default=str) + "\n")
+
+
+def result_tables(adata: AnnData) -> dict[str, pd.DataFrame]:
+    """Collect the tables that a run leaves, by file name."""
+    steps = adata.uns[schema.UNS]
+    tables = {
+        "counts": get.counts(adata).rename_axis("population"),
+        "phenotypes": steps[schema.ANNOTATE_PHENOTYPES]["clusters"].rename_axis("cluster"),
+        "qc": steps[schema.FILTER_EVENTS]["counts"].rename_axis(schema.SAMPLE),
+    }
+    names = {
+        "differential_abundance": "abundance",
+        "abundance_levels": "abundance_levels",
+        "differential_state": "state",
+        "trajectories": "trajectories",
+    }
+    return tables | {file: steps[step]["table"] for step, file in names.items() if step in steps}

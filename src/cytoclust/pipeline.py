@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from cytoclust import checkpoints, checks, get, io, outputs, pp, report, schema, tl
+from cytoclust import checkpoints, checks, io, outputs, pp, report, schema, tl
 from cytoclust.errors import ArgumentError, CytoclustWarning, StudyError, StudyWarning
-from cytoclust.io.sheets import read_panel, read_sheet
 from cytoclust.pp.compensation import unmixing_plan
 from cytoclust.tl.definitions import load_definitions
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
+    from pathlib import Path
 
     from anndata import AnnData
 
@@ -156,7 +155,7 @@ def run(  # noqa: PLR0913, one place where a user says everything
     marks = checkpoints.Checkpoints(folder)
     earlier = None if folder is None or overwrite else outputs.finished(folder)
     if earlier is not None or marks.waiting():
-        marks.key = run_fingerprint(samples, panel, params)
+        marks.key = checkpoints.run_fingerprint(samples, panel, params)
     if folder is not None and earlier is not None and earlier["fingerprint"] == marks.key:
         return outputs.read_finished(folder)
     if folder is not None and not overwrite:
@@ -169,33 +168,14 @@ def run(  # noqa: PLR0913, one place where a user says everything
         with clock.step("read"):
             adata = io.read_study(samples, panel, n_jobs=n_jobs, progress=progress)
         files = check_study(adata, folder)
-        marks.key = run_fingerprint(samples, panel, params, digests=list(files["sha256"]))
+        marks.key = checkpoints.run_fingerprint(
+            samples, panel, params, digests=list(files["sha256"])
+        )
     analyse(adata, comparison, params=params, marks=marks, clock=clock, n_jobs=n_jobs)
     if folder is not None:
         keep(adata, folder, clock)
         marks.remove()
     return adata
-
-
-def run_fingerprint(
-    samples: str | os.PathLike[str] | pd.DataFrame,
-    panel: str | os.PathLike[str] | pd.DataFrame | None,
-    params: dict[str, Any],
-    *,
-    digests: list[str] | None = None,
-) -> str:
-    """Return what tells this run from others; event files are hashed unless `digests` are known."""
-    sheet = read_sheet(samples)
-    own = [Path(name) for name in params["definitions"] if Path(name).is_file()]
-    return checkpoints.fingerprint(
-        sheet.table,
-        None if panel is None else read_panel(panel),
-        digests=[
-            *(digests or checkpoints.file_digests(sheet.files)),
-            *checkpoints.file_digests(own),
-        ],
-        params=params,
-    )
 
 
 def check_study(adata: AnnData, folder: Path | None) -> pd.DataFrame:
@@ -233,7 +213,6 @@ def analyse(
             marks.keep(step, adata, clock)
 
     once("prepare", lambda: prepare(adata, n_jobs=n_jobs))
-    check_enough_events(adata)
     once(
         "cluster",
         lambda: cluster(
@@ -306,6 +285,7 @@ def prepare(adata: AnnData, *, n_jobs: int | None) -> None:
     ):
         flag(adata)
     pp.filter_events(adata)
+    check_enough_events(adata)
     pp.compensate(adata)
     pp.arcsinh(adata, n_jobs=n_jobs)
 
@@ -377,7 +357,7 @@ def keep(adata: AnnData, folder: Path, clock: outputs.Clock) -> None:
     """Write tables, figures, FCS files, report, AnnData and run facts; all of them or none."""
     with outputs.staged(folder) as stage:
         with clock.step("tables"):
-            outputs.write_tables(result_tables(adata), stage / "tables")
+            outputs.write_tables(outputs.result_tables(adata), stage / "tables")
         with clock.step("fcs"):
             io.write_fcs(adata, stage / "fcs")
         adata.uns[schema.UNS][schema.RUN]["seconds"] = clock.table()
@@ -389,20 +369,3 @@ def keep(adata: AnnData, folder: Path, clock: outputs.Clock) -> None:
         with clock.step("h5ad"):
             outputs.write_h5ad(adata, stage / "study.h5ad")
         outputs.write_run_facts(adata, clock, stage / "run.json")
-
-
-def result_tables(adata: AnnData) -> dict[str, pd.DataFrame]:
-    """Collect the tables that a run leaves, by file name."""
-    steps = adata.uns[schema.UNS]
-    tables = {
-        "counts": get.counts(adata).rename_axis("population"),
-        "phenotypes": steps[schema.ANNOTATE_PHENOTYPES]["clusters"].rename_axis("cluster"),
-        "qc": steps[schema.FILTER_EVENTS]["counts"].rename_axis(schema.SAMPLE),
-    }
-    names = {
-        "differential_abundance": "abundance",
-        "abundance_levels": "abundance_levels",
-        "differential_state": "state",
-        "trajectories": "trajectories",
-    }
-    return tables | {file: steps[step]["table"] for step, file in names.items() if step in steps}
