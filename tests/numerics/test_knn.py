@@ -74,18 +74,66 @@ def test_ties_go_to_the_first_row() -> None:
     assert found.rows[0].tolist() == [1, 2]
 
 
-def test_search_kernel_in_python() -> None:
+def by_definition(rows: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sum squares in float32, four dimensions at a time; of equally distant rows the first."""
+    total = np.zeros((len(queries), len(rows)), np.float32)
+    for dimension in range(0, rows.shape[1], 4):
+        gaps = (
+            queries[:, None, dimension : dimension + 4] - rows[None, :, dimension : dimension + 4]
+        )
+        a, b, c, d = np.moveaxis(gaps * gaps, -1, 0)
+        total += (a + b) + (c + d)
+    order = np.argsort(total, axis=1, kind="stable")[:, :k]
+    return order, np.take_along_axis(total, order, axis=1)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1000.0, -1e6])
+@pytest.mark.parametrize("d", [2, 5, 20])
+def test_search_has_the_bits_of_its_definition(d: int, offset: float) -> None:
+    # far from the origin the screen rounds away all differences and must let every row through
+    rows = search.padded(populations(1100, d) + np.float32(offset))
+    queries = np.ascontiguousarray(rows[5:600])
+    found, distances = search.search(search.group_in_sequence(rows), queries, k=14)
+    wanted, values = by_definition(rows, queries, 14)
+    assert np.array_equal(distances, values)
+    assert np.array_equal(found, wanted)
+
+
+def test_search_kernels_in_python() -> None:
     rows = search.padded(populations(40, 5))
     cells = search.group_in_sequence(rows)
     wanted = search.search(cells, rows[:9], k=3)
     found, distances = np.full((9, 3), -1, np.int32), np.full((9, 3), np.inf, np.float32)
-    sums = np.empty(256, np.float32)
-    for query in range(9):
-        search._scan.py_func(
-            rows[query], cells.blocks, 40, cells.order, -1, sums, distances[query], found[query]
-        )
+    index = cells.order, cells.starts, cells.offsets, cells.blocks, cells.halves, np.float32(1e3)
+    probes, exclude = np.zeros((1, 1), np.int32), np.full(1, -1, np.int32)
+    search._search_together.py_func(rows[:9], *index, probes, exclude, found, distances)
     assert np.array_equal(found, wanted[0])
     assert np.array_equal(distances, wanted[1])
+    part, limits = np.empty(1024, np.float32), np.array([np.inf, -np.inf, np.inf, -np.inf], "f4")
+    arguments = limits, cells.blocks, 64, 0, 64, cells.halves
+    assert search._screen.py_func(rows[:4], *arguments, part) == 0b0101
+    again = np.empty(1024, np.float32)
+    assert search._screen(rows[:4], *arguments, again) == 0b0101
+    np.testing.assert_allclose(part[:40], again[:40], rtol=1e-4, atol=1e-4)
+    found[0], distances[0] = -1, np.inf
+    half = np.float32(0.5) * np.sum(rows[0] ** 2) - np.float32(0.01)
+    search._take_near.py_func(
+        rows[0],
+        np.inf,
+        half,
+        cells.blocks,
+        64,
+        0,
+        cells.order,
+        -1,
+        part[:64],
+        distances[0],
+        found[0],
+    )
+    assert np.array_equal(found[0], wanted[0][0])
+    probes = np.array([[2, 0], [0, -1], [0, 2]], np.int32)
+    visits = search._visits.py_func(probes, 3, 4)
+    assert [part.tolist() for part in visits] == [[2, 0], [0, 2, 5], [0, 2, 0, 1, 2]]
 
 
 def test_jaccard_weights_by_hand() -> None:

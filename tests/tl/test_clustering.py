@@ -213,3 +213,14 @@ def mean_f1(gates: np.ndarray, clusters: pd.Series) -> float:
     f1 = 2 * table / sums
     chosen = linear_sum_assignment(-f1)
     return float(f1[chosen].sum() / len(table))
+
+
+@pytest.mark.parametrize("flavor", ["cytoclust", "igraph", "leidenalg"])
+def test_constant_potts_model(flavor: str) -> None:
+    adata = events()
+    cc.pp.neighbors(adata)
+    cc.tl.leiden(adata, 0.002, objective="cpm", flavor=flavor)
+    assert adjusted_rand_score(adata.obs["truth"], adata.obs["leiden"]) > 0.98
+    assert adata.uns["cytoclust"]["leiden"]["params"]["objective"] == "cpm"
+    with pytest.raises(ArgumentError, match="objective"):
+        cc.tl.leiden(adata, objective="potts")

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+import numba
 import numpy as np
-from numba import njit
+from numba import njit, prange
+
+from cytoclust.numerics.leiden_merges import aggregate, refine, split_disconnected
+from cytoclust.numerics.leiden_moves import BATCH, SERIAL_NODES, move_nodes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -13,6 +17,8 @@ if TYPE_CHECKING:
 
 Objective = Literal["modularity", "cpm"]
 MAX_ITERATIONS = 100  # of a run "until stable"; reached by no graph seen so far
+STABLE = 1e-7  # an iteration that gains less, relative to all weight, is the last
+BLOCK = 4096  # nodes whose terms are summed together, so that sums do not depend on threads
 
 
 def leiden(
@@ -38,7 +44,8 @@ def leiden(
     objective
         "modularity" (against the configuration model) or "cpm" (constant Potts model).
     n_iterations
-        Runs of the whole algorithm, each from the communities of the last; -1 runs until stable.
+        Runs of the whole algorithm, each from the communities of the last; -1 runs until stable:
+        until an iteration gains less than 1e-7 of all weight.
     node_sizes
         Events per node for "cpm", (n_nodes,); 1 by default.
 
@@ -47,47 +54,49 @@ def leiden(
     Community of each node, int32, numbered from 0 by decreasing number of nodes. Every community
     is connected. The same on any number of threads.
 
+    Notes
+    -----
+    Peak memory beyond the graph: about 8 bytes per stored weight (12 if they are float64) for a
+    copy whose rows stand in the order of visits, as much again while the first level is merged, and
+    60 bytes per node.
+
     References
     ----------
     Traag, Waltman & van Eck (2019), https://doi.org/10.1038/s41598-019-41695-z
     """
-    indptr = graph.indptr.astype(np.int64)
-    indices = graph.indices.astype(np.int32)
-    weights = graph.data.astype(np.float64)
-    n_nodes = len(indptr) - 1
+    n_nodes = graph.shape[0]
+    order = rng.permutation(n_nodes).astype(np.int32)
+    level, strengths = _in_order_of_visits(graph, order)
     if objective == "modularity":
-        masses = _strengths(indptr, weights)
+        masses = strengths
         total = masses.sum()
         penalty = resolution / total if total > 0 else 0.0
     else:
-        masses = np.ones(n_nodes) if node_sizes is None else node_sizes.astype(np.float64)
+        masses = np.ones(n_nodes) if node_sizes is None else node_sizes.astype(np.float64)[order]
         penalty = resolution
     membership = np.arange(n_nodes, dtype=np.int32)
     rounds = MAX_ITERATIONS if n_iterations < 0 else n_iterations
     for _ in range(rounds):
-        before = membership
-        membership = _iterate(indptr, indices, weights, masses, membership, penalty, rng)
-        membership = _split_disconnected(indptr, indices, weights, membership)
-        gain = _quality(indptr, indices, weights, masses, membership, penalty) - _quality(
-            indptr, indices, weights, masses, before, penalty
-        )
-        if gain <= 1e-7 * max(1e-300, weights.sum()):
+        membership, gain = _iterate(level, masses, membership, penalty, rng)
+        if gain <= STABLE * max(1e-300, strengths.sum()):
             break
-    return rank_by_size(membership)
+    labels = np.empty(n_nodes, dtype=np.int32)
+    labels[order] = membership
+    return rank_by_size(labels)
 
 
 def modularity(
     graph: sparse.csr_matrix, membership: NDArray[np.integer], resolution: float = 1.0
 ) -> float:
     """Return the modularity of communities on a symmetric graph."""
-    indptr, weights = graph.indptr.astype(np.int64), graph.data.astype(np.float64)
-    masses = _strengths(indptr, weights)
-    total = masses.sum()
+    strengths = _strengths(graph.indptr, graph.data)
+    total = strengths.sum()
     if total <= 0:
         return 0.0
     labels = np.unique(membership, return_inverse=True)[1].astype(np.int32)
-    indices = graph.indices.astype(np.int32)
-    return float(_quality(indptr, indices, weights, masses, labels, resolution / total) / total)
+    inside = _inside(graph.indptr, graph.indices, graph.data, labels).sum()
+    mass = np.bincount(labels, weights=strengths)
+    return float((inside - resolution / total * (mass * mass).sum()) / total)
 
 
 def rank_by_size(labels: NDArray[np.integer]) -> NDArray[np.int32]:
@@ -100,37 +109,82 @@ def rank_by_size(labels: NDArray[np.integer]) -> NDArray[np.int32]:
     return ranks[codes.reshape(-1)]
 
 
-def _iterate(  # noqa: PLR0917, the arrays of one graph
-    indptr: NDArray[np.int64],
-    indices: NDArray[np.int32],
-    weights: NDArray[np.float64],
+Level = tuple["NDArray[np.int64]", "NDArray[np.int32]", "NDArray[np.floating]"]
+
+
+def _in_order_of_visits(
+    graph: sparse.csr_matrix, order: NDArray[np.int32]
+) -> tuple[Level, NDArray[np.float64]]:
+    """Copy the graph with node `order[i]` at place i; visits then read memory from end to end.
+
+    Edges of no weight and the diagonal are left out; returns strengths with the diagonal, too.
+    """
+    data = graph.data if graph.data.dtype == np.float32 else graph.data.astype(np.float64)
+    counts = _kept(graph.indptr, graph.indices, data, order)
+    indptr = np.zeros(len(order) + 1, dtype=np.int64)
+    np.cumsum(counts, out=indptr[1:])
+    place = np.empty(len(order), dtype=np.int32)
+    place[order] = np.arange(len(order), dtype=np.int32)
+    indices = np.empty(indptr[-1], dtype=np.int32)
+    weights = np.empty(indptr[-1], dtype=data.dtype)
+    _copy_rows(graph.indptr, graph.indices, data, order, place, indptr, indices, weights)
+    return (indptr, indices, weights), _strengths(graph.indptr, data)[order]
+
+
+def _iterate(  # noqa: PLR0917, the state of one run
+    level: Level,
     masses: NDArray[np.float64],
     membership: NDArray[np.int32],
     penalty: float,
     rng: np.random.Generator,
-) -> NDArray[np.int32]:
+) -> tuple[NDArray[np.int32], float]:
     """Run the algorithm once: move nodes, refine, aggregate, until nothing is left to merge."""
-    place = np.arange(len(masses), dtype=np.int32)  # node of the current graph that holds each node
+    place = np.arange(len(masses), dtype=np.int32)  # node of the current level that holds each node
     community = _compact(membership)
+    gain = 0.0
     while True:
-        order = rng.permutation(len(masses)).astype(np.int32)
-        _move_nodes(indptr, indices, weights, masses, community, penalty, order)
+        tables = _tables(level[0])
+        batch = BATCH if len(masses) > SERIAL_NODES else 1
+        order = _visits(len(masses), batch, rng)
+        gain += move_nodes(*level, masses, community, penalty, order, *tables, batch)
         community = _compact(community)
         n_communities = int(community.max(initial=-1)) + 1
         if n_communities >= len(masses):
-            return community[place]
-        order = rng.permutation(len(masses)).astype(np.int32)
-        refined = _refine(indptr, indices, weights, masses, community, penalty, order)
-        refined = _compact(refined)
+            return community[place], gain
+        refined = _compact(refine(*level, masses, community, penalty, order, *tables, batch))
         n_refined = int(refined.max()) + 1
         if n_refined >= len(masses):  # refinement kept every node apart: merge whole communities
-            refined, n_refined = community, n_communities
+            refined = split_disconnected(level[0], level[1], community)
+            n_refined = int(refined.max()) + 1
+            if n_refined >= len(masses):
+                return refined[place], gain
         parents = np.empty(n_refined, dtype=np.int32)
         parents[refined] = community
         masses = np.bincount(refined, weights=masses, minlength=n_refined).astype(np.float64)
-        indptr, indices, weights = _aggregate(indptr, indices, weights, refined, n_refined)
+        level = aggregate(*level, refined, n_refined, numba.get_num_threads())
         place = refined[place]
         community = parents
+
+
+def _visits(n_nodes: int, batch: int, rng: np.random.Generator) -> NDArray[np.int32]:
+    """Draw an order of visits that differs between runs and levels, but keeps batches in one piece.
+
+    Nodes of a large level stand in random order already and are read from end to end.
+    """
+    nodes = np.arange(n_nodes, dtype=np.int32)
+    if batch == 1:
+        return rng.permutation(nodes)
+    starts = rng.permutation(np.arange(0, n_nodes, batch))
+    return np.concatenate([nodes[start : start + batch] for start in starts])
+
+
+def _tables(
+    indptr: NDArray[np.int64],
+) -> tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.int32]]:
+    """Make a hash table for each thread that holds the labels around any node."""
+    widest = int(np.diff(indptr).max(initial=1)) + 1
+    shape = numba.get_num_threads(), 1 << (2 * widest - 1).bit_length()
+    return np.full(shape, -1, dtype=np.int32), np.empty(shape), np.empty(shape, dtype=np.int32)
 
 
 def _compact(labels: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -140,214 +194,52 @@ def _compact(labels: NDArray[np.int32]) -> NDArray[np.int32]:
     return (np.cumsum(present) - 1).astype(np.int32)[labels]
 
 
-@njit(cache=True)
+@njit(cache=True, parallel=True)
 def _strengths(indptr, weights):  # type: ignore[no-untyped-def]
     """Sum the weights of every node."""
     out = np.zeros(len(indptr) - 1)
-    for node in range(len(out)):
+    for node in prange(len(out)):
+        total = 0.0
         for edge in range(indptr[node], indptr[node + 1]):
-            out[node] += weights[edge]
+            total += weights[edge]
+        out[node] = total
     return out
 
 
-@njit(cache=True)
-def _quality(indptr, indices, weights, masses, membership, penalty):  # type: ignore[no-untyped-def]  # noqa: PLR0917
-    """Weight inside communities minus what their masses make expected."""
-    mass = np.zeros(len(masses))
-    inside = 0.0
-    for node in range(len(masses)):
-        mass[membership[node]] += masses[node]
-        for edge in range(indptr[node], indptr[node + 1]):
-            if membership[indices[edge]] == membership[node]:
-                inside += weights[edge]
-    return inside - penalty * (mass * mass).sum()
-
-
-@njit(cache=True)
-def _move_nodes(indptr, indices, weights, masses, community, penalty, order):  # type: ignore[no-untyped-def]  # noqa: PLR0912, PLR0915, PLR0917
-    """Move nodes to the best neighbouring (or an empty) community until no move improves.
-
-    Nodes wait in a ring; those whose neighbourhood changed queue again. Gains are compared per
-    visit, ties keep the node where it is or take the community met first.
-    """
-    n_nodes = len(masses)
-    mass = np.zeros(n_nodes)
-    size = np.zeros(n_nodes, dtype=np.int32)
-    for node in range(n_nodes):
-        mass[community[node]] += masses[node]
-        size[community[node]] += 1
-    empty = np.empty(n_nodes, dtype=np.int32)
-    n_empty = 0
-    for label in range(n_nodes - 1, -1, -1):
-        if size[label] == 0:
-            empty[n_empty] = label
-            n_empty += 1
-    queue = order.copy()
-    queued = np.ones(n_nodes, dtype=np.bool_)
-    toward = np.zeros(n_nodes)
-    met = np.empty(n_nodes, dtype=np.int32)
-    head, waiting = 0, n_nodes
-    while waiting > 0:
-        node = queue[head]
-        head = head + 1 if head + 1 < n_nodes else 0
-        waiting -= 1
-        queued[node] = False
-        old = community[node]
-        n_met = 0
-        for edge in range(indptr[node], indptr[node + 1]):
-            other = indices[edge]
-            if other != node and weights[edge] > 0.0:
-                label = community[other]
-                if toward[label] == 0.0:
-                    met[n_met] = label
-                    n_met += 1
-                toward[label] += weights[edge]
-        scaled = penalty * masses[node]
-        best, stay = old, toward[old] - scaled * (mass[old] - masses[node])
-        best_gain = stay
-        for i in range(n_met):
-            label = met[i]
-            if label != old:
-                gain = toward[label] - scaled * mass[label]
-                if gain > best_gain:
-                    best, best_gain = label, gain
-        for i in range(n_met):
-            toward[met[i]] = 0.0
-        if size[old] > 1 and n_empty > 0 and best_gain < 0.0:
-            best, best_gain = empty[n_empty - 1], 0.0
-        # a move must gain more than rounding, or two communities could swap a node for ever
-        if best == old or best_gain - stay <= 1e-12 * (abs(stay) + abs(best_gain) + scaled):
-            continue
-        if size[best] == 0:
-            n_empty -= 1
-        mass[old] -= masses[node]
-        size[old] -= 1
-        if size[old] == 0:
-            empty[n_empty] = old
-            n_empty += 1
-        mass[best] += masses[node]
-        size[best] += 1
-        community[node] = best
-        for edge in range(indptr[node], indptr[node + 1]):
-            other = indices[edge]
-            if not queued[other] and community[other] != best and other != node:
-                queued[other] = True
-                tail = head + waiting
-                queue[tail if tail < n_nodes else tail - n_nodes] = other
-                waiting += 1
-
-
-@njit(cache=True)
-def _refine(indptr, indices, weights, masses, community, penalty, order):  # type: ignore[no-untyped-def]  # noqa: PLR0912, PLR0917
-    """Merge nodes again from singletons, inside their community and only where well connected.
-
-    A node joins the neighbouring part of largest gain; it never leaves again, so each part is
-    connected.
-    """
-    n_nodes = len(masses)
-    part = np.arange(n_nodes).astype(np.int32)
-    part_mass = masses.copy()
-    part_size = np.ones(n_nodes, dtype=np.int32)
-    cut = np.zeros(n_nodes)  # weight from each part to the rest of its community
-    mass = np.zeros(n_nodes)
-    for node in range(n_nodes):
-        mass[community[node]] += masses[node]
-        for edge in range(indptr[node], indptr[node + 1]):
-            other = indices[edge]
-            if other != node and community[other] == community[node]:
-                cut[node] += weights[edge]
-    toward = np.zeros(n_nodes)
-    met = np.empty(n_nodes, dtype=np.int32)
-    for node in order:
-        total = mass[community[node]]
-        if part_size[part[node]] > 1 or cut[node] < penalty * masses[node] * (total - masses[node]):
-            continue
-        n_met = 0
-        for edge in range(indptr[node], indptr[node + 1]):
-            other = indices[edge]
-            if other != node and community[other] == community[node] and weights[edge] > 0.0:
-                label = part[other]
-                if toward[label] == 0.0:
-                    met[n_met] = label
-                    n_met += 1
-                toward[label] += weights[edge]
-        best, best_gain = part[node], 0.0
-        for i in range(n_met):
-            label = met[i]
-            inner = part_mass[label]
-            if cut[label] >= penalty * inner * (total - inner):
-                gain = toward[label] - penalty * masses[node] * inner
-                if gain > best_gain:
-                    best, best_gain = label, gain
-        if best != part[node]:
-            cut[best] += cut[node] - 2.0 * toward[best]
-            part_mass[best] += masses[node]
-            part_size[best] += 1
-            part_size[part[node]] = 0
-            part[node] = best
-        for i in range(n_met):
-            toward[met[i]] = 0.0
-    return part
-
-
-@njit(cache=True)
-def _aggregate(indptr, indices, weights, part, n_parts):  # type: ignore[no-untyped-def]  # noqa: PLR0917
-    """Make the graph whose nodes are the parts; weights inside a part stand on the diagonal."""
-    n_nodes = len(part)
-    starts = np.zeros(n_parts + 1, dtype=np.int64)
-    for node in range(n_nodes):
-        starts[part[node] + 1] += 1
-    for label in range(n_parts):
-        starts[label + 1] += starts[label]
-    filled = starts[:-1].copy()
-    members = np.empty(n_nodes, dtype=np.int32)
-    for node in range(n_nodes):
-        members[filled[part[node]]] = node
-        filled[part[node]] += 1
-    new_indptr = np.zeros(n_parts + 1, dtype=np.int64)
-    new_indices = np.empty(len(indices), dtype=np.int32)
-    new_weights = np.empty(len(indices))
-    toward = np.zeros(n_parts)
-    last = 0
-    for label in range(n_parts):
-        first = last
-        for i in range(starts[label], starts[label + 1]):
-            node = members[i]
+@njit(cache=True, parallel=True)
+def _inside(indptr, indices, weights, labels):  # type: ignore[no-untyped-def]  # noqa: PLR0917
+    """Sum the weights inside communities, block of nodes by block."""
+    n_nodes = len(labels)
+    out = np.zeros((n_nodes + BLOCK - 1) // BLOCK)
+    for block in prange(len(out)):
+        total = 0.0
+        for node in range(block * BLOCK, min(n_nodes, (block + 1) * BLOCK)):
             for edge in range(indptr[node], indptr[node + 1]):
-                if weights[edge] > 0.0:
-                    other = part[indices[edge]]
-                    if toward[other] == 0.0:
-                        new_indices[last] = other
-                        last += 1
-                    toward[other] += weights[edge]
-        for edge in range(first, last):
-            new_weights[edge] = toward[new_indices[edge]]
-            toward[new_indices[edge]] = 0.0
-        new_indptr[label + 1] = last
-    return new_indptr, new_indices[:last].copy(), new_weights[:last].copy()
-
-
-@njit(cache=True)
-def _split_disconnected(indptr, indices, weights, membership):  # type: ignore[no-untyped-def]  # noqa: PLR0917
-    """Give each connected piece of a community a number of its own; never lowers the quality."""
-    n_nodes = len(membership)
-    out = np.full(n_nodes, -1, dtype=np.int32)
-    stack = np.empty(n_nodes, dtype=np.int32)
-    n_pieces = 0
-    for start in range(n_nodes):
-        if out[start] >= 0:
-            continue
-        out[start] = n_pieces
-        stack[0] = start
-        depth = 1
-        while depth > 0:
-            depth -= 1
-            node = stack[depth]
-            for edge in range(indptr[node], indptr[node + 1]):
-                other = indices[edge]
-                if weights[edge] > 0.0 and out[other] < 0 and membership[other] == membership[node]:
-                    out[other] = n_pieces
-                    stack[depth] = other
-                    depth += 1
-        n_pieces += 1
+                if labels[indices[edge]] == labels[node]:
+                    total += weights[edge]
+        out[block] = total
     return out
+
+
+@njit(cache=True, parallel=True)
+def _kept(indptr, indices, weights, order):  # type: ignore[no-untyped-def]  # noqa: PLR0917
+    """Count the edges of every node that have weight and lead to another node."""
+    out = np.zeros(len(order), dtype=np.int64)
+    for i in prange(len(order)):
+        count = 0
+        for edge in range(indptr[order[i]], indptr[order[i] + 1]):
+            count += weights[edge] > 0 and indices[edge] != order[i]
+        out[i] = count
+    return out
+
+
+@njit(cache=True, parallel=True)
+def _copy_rows(indptr, indices, weights, order, place, new_indptr, new_indices, new_weights):  # type: ignore[no-untyped-def]  # noqa: PLR0917
+    """Copy the edges that `_kept` counts, rows in order and columns renamed."""
+    for i in prange(len(order)):
+        at = new_indptr[i]
+        for edge in range(indptr[order[i]], indptr[order[i] + 1]):
+            if weights[edge] > 0 and indices[edge] != order[i]:
+                new_indices[at] = place[indices[edge]]
+                new_weights[at] = weights[edge]
+                at += 1

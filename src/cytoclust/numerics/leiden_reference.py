@@ -10,9 +10,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy import sparse
 
+    from cytoclust.numerics.leiden import Objective
+
 
 def by_igraph(
-    graph: sparse.csr_matrix, resolution: float, *, n_iterations: int, seed: int
+    graph: sparse.csr_matrix,
+    resolution: float,
+    *,
+    n_iterations: int,
+    seed: int,
+    objective: Objective = "modularity",
 ) -> NDArray[np.int64]:
     """Cluster with igraph's Leiden."""
     import random
@@ -23,7 +30,10 @@ def by_igraph(
     igraph.set_random_number_generator(random.Random(seed))
     try:
         found = own.community_leiden(
-            "modularity", weights=weights, resolution=resolution, n_iterations=n_iterations
+            "CPM" if objective == "cpm" else "modularity",
+            weights=weights,
+            resolution=resolution,
+            n_iterations=n_iterations,
         )
     finally:
         igraph.set_random_number_generator(random)
@@ -31,15 +41,25 @@ def by_igraph(
 
 
 def by_leidenalg(
-    graph: sparse.csr_matrix, resolution: float, *, n_iterations: int, seed: int
+    graph: sparse.csr_matrix,
+    resolution: float,
+    *,
+    n_iterations: int,
+    seed: int,
+    objective: Objective = "modularity",
 ) -> NDArray[np.int64]:
     """Cluster with leidenalg."""
     import leidenalg
 
     own, weights = _as_igraph(graph)
+    partition = (
+        leidenalg.CPMVertexPartition
+        if objective == "cpm"
+        else leidenalg.RBConfigurationVertexPartition
+    )
     found = leidenalg.find_partition(
         own,
-        leidenalg.RBConfigurationVertexPartition,
+        partition,
         weights=weights,
         resolution_parameter=resolution,
         n_iterations=n_iterations,

@@ -84,7 +84,7 @@ def calibrate(
         reached = float((found <= farthest).mean())
         if index.coarse is None or reached >= recall or index.n_probes >= index.cells.n_cells:
             return index, reached
-        index = replace(index, n_probes=index.n_probes * 3 // 2)
+        index = replace(index, n_probes=index.n_probes * 5 // 4)
 
 
 def train(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["leiden", "leiden_sketched"]
 
 Flavor = Literal["cytoclust", "igraph", "leidenalg"]
+Objective = Literal["modularity", "cpm"]
 
 
 def leiden(
@@ -29,6 +30,7 @@ def leiden(
     *,
     key_added: str = schema.LEIDEN,
     neighbors_key: str | None = None,
+    objective: Objective = "modularity",
     flavor: Flavor = "cytoclust",
     n_iterations: int = -1,
     rng: int | np.random.Generator | None = 0,
@@ -42,12 +44,16 @@ def leiden(
     adata
         Events with a neighbour graph (`pp.neighbors`, or scanpy's).
     resolution
-        Of modularity, above 0; more gives more clusters. None takes the one that
+        Of the objective, above 0; more gives more clusters. None takes the one that
         `scan_resolutions` chose.
     key_added
         Column of `obs` to write.
     neighbors_key
         Graph to cluster, as named by `pp.neighbors`; None takes the default one.
+    objective
+        "modularity", or "cpm": the constant Potts model, where `resolution` is the mean weight
+        between two events above which they belong together (small: about 1e-4 for 100,000 events),
+        and the number of events changes nothing about a cluster that is far from the rest.
     flavor
         "cytoclust" is this package's own implementation; "igraph" and "leidenalg" are kept as
         references.
@@ -67,20 +73,23 @@ def leiden(
     ``obs[key_added]``
         Cluster of each event, categorical "0", "1", ... by decreasing size.
     ``uns["cytoclust"][key_added]``
-        Parameters, the modularity reached, and what `map_events` needs: ``prototypes`` float32
-        (n_prototypes, n_markers), their ``labels`` int32 and ``sizes`` int64, the ``reach`` of each
-        cluster, and the ``panel``. (``leiden_<key_added>`` where `key_added` is not "leiden".)
+        Parameters, the modularity reached (at `resolution`; at 1 for "cpm"), and what `map_events`
+        needs: ``prototypes`` float32 (n_prototypes, n_markers), their ``labels`` int32 and
+        ``sizes`` int64, the ``reach`` of each cluster, and the ``panel``. (``leiden_<key_added>``
+        where `key_added` is not "leiden".)
 
     Raises
     ------
     MissingSlotError
         There is no neighbour graph, or `resolution` is None and none was chosen.
     ArgumentError
-        `resolution` is not above 0, or `flavor` is unknown.
+        `resolution` is not above 0, or `objective` or `flavor` is unknown.
 
     Notes
     -----
-    Every cluster is connected in the graph. Serial and deterministic.
+    Every cluster is connected in the graph. Threads look for moves, which are then made one after
+    another: the same clusters on any number of threads. The kernels need about 16 bytes per stored
+    weight and 60 per event beside the graph (500 MB for 1M events and 15 neighbours).
 
     References
     ----------
@@ -102,23 +111,29 @@ def leiden(
     from cytoclust.numerics.threads import thread_limit
 
     resolution = wanted_resolution(adata, resolution)
+    checks.check_one_of("objective", objective, ("modularity", "cpm"))
     checks.check_one_of("flavor", flavor, ("cytoclust", "igraph", "leidenalg"))
     graph = _graph(adata, neighbors_key)
     generator = np.random.default_rng(rng)
     with thread_limit(n_jobs):
         if flavor == "cytoclust":
-            labels = find_communities(graph, resolution, rng=generator, n_iterations=n_iterations)
+            labels = find_communities(
+                graph, resolution, rng=generator, objective=objective, n_iterations=n_iterations
+            )
         else:
             seed = int(generator.integers(1, 2**31 - 1))
             reference = by_igraph if flavor == "igraph" else by_leidenalg
-            found = reference(graph, resolution, n_iterations=n_iterations, seed=seed)
+            found = reference(
+                graph, resolution, objective=objective, n_iterations=n_iterations, seed=seed
+            )
             labels = rank_by_size(found)
-        quality = modularity(graph, labels, resolution)
+        quality = modularity(graph, labels, resolution if objective == "modularity" else 1.0)
         kept, made_of = _points_kept(adata, labels, neighbors_key, rng=generator)
     adata = adata.copy() if copy else adata
     adata.obs[key_added] = categorical(labels)
     params = {
         "resolution": float(resolution),
+        "objective": objective,
         "flavor": flavor,
         "n_iterations": n_iterations,
         "neighbors_key": neighbors_key,
