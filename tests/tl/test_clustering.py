@@ -219,7 +219,7 @@ def mean_f1(gates: np.ndarray, clusters: pd.Series) -> float:
 def test_constant_potts_model(flavor: str) -> None:
     adata = events()
     cc.pp.neighbors(adata)
-    cc.tl.leiden(adata, 0.002, objective="cpm", flavor=flavor)
+    cc.tl.leiden(adata, 0.0005, objective="cpm", flavor=flavor)
     assert adjusted_rand_score(adata.obs["truth"], adata.obs["leiden"]) > 0.98
     assert adata.uns["cytoclust"]["leiden"]["params"]["objective"] == "cpm"
     with pytest.raises(ArgumentError, match="objective"):
