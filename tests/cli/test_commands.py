@@ -113,22 +113,6 @@ def test_a_missing_column_of_the_sheet(tmp_path: Path) -> None:
     assert isinstance(runner.invoke(app, [*command, "--debug"]).exception, cc.errors.StudyError)
 
 
-def test_inspect(study: Path) -> None:
-    file = sorted(study.glob("*.fcs"))[0]
-    shown = runner.invoke(app, ["inspect", str(file)])
-    assert shown.exit_code == 0, shown.output
-    assert "CD3" in shown.output
-    facts = json.loads(runner.invoke(app, ["inspect", "--json", str(file)]).stdout)
-    assert facts[0]["version"].startswith("FCS3.1")
-
-
-def test_inspect_of_what_is_no_fcs_file(tmp_path: Path) -> None:
-    (tmp_path / "text.fcs").write_text("not an FCS file")
-    shown = runner.invoke(app, ["inspect", str(tmp_path / "text.fcs")])
-    assert shown.exit_code == 1
-    assert "text.fcs" in shown.stderr
-
-
 def test_run_of_a_study_file(study: Path, finished: dict[str, object]) -> None:
     assert finished["status"] == "finished"
     assert finished["n_samples"] == len(pd.read_csv(study / "samples.csv"))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cytoclust.cli import looking, working
+from cytoclust.cli import inspecting, looking, working
 
 app = typer.Typer(
     help="From the FCS files of a clinical study to named cell populations and tested answers.",
@@ -45,7 +45,7 @@ def face(
 for command in (
     looking.init,
     looking.design,
-    looking.inspect,
+    inspecting.inspect,
     working.run,
     working.report,
     working.demo,

@@ -1,4 +1,4 @@
-"""Commands before any computing: ``init``, ``design`` and ``inspect``."""
+"""Commands before any computing: ``init`` and ``design``."""
 
 from __future__ import annotations
 
@@ -110,41 +110,6 @@ def show_draft(draft: Draft, folder: Path) -> None:
         say(f"  - {note}")
     first = "" if draft.keys else "fill these in, then "
     say(f"\nNext: {first}cytoclust design {folder}   and   cytoclust run {folder}")
-
-
-def inspect(
-    files: Annotated[list[Path], typer.Argument(help="FCS files.")],
-    *,
-    as_json: options.AsJson = False,
-    debug: options.Debug = False,
-) -> None:
-    """Show version, instrument, events, channels, spillover and every oddity of FCS files.
-
-    Example:  cytoclust inspect data/*.fcs --json
-    """
-    from cytoclust import io
-
-    with plain_errors(debug=debug):
-        facts = [io.describe_fcs(path) for path in files]
-        if as_json:
-            print_json(facts)
-            return
-        for fact in facts:
-            show_file(fact)
-
-
-def show_file(fact: dict[str, object]) -> None:
-    """Print one file's facts: a line each, the channels as a table."""
-    for key, value in fact.items():
-        if isinstance(value, list) and value and isinstance(value[0], dict):
-            table = Table(title=key)
-            for column in value[0]:
-                table.add_column(str(column))
-            for row in value:
-                table.add_row(*("" if cell is None else str(cell) for cell in row.values()))
-            console.print(table, markup=False)
-        else:
-            console.print(f"{key}: {value}", markup=False, highlight=False)
 
 
 def design(

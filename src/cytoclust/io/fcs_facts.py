@@ -17,7 +17,7 @@ from cytoclust.errors import FcsWarning
 from cytoclust.io.channels import channel_type, guessed_class, guessed_marker, unique_names
 from cytoclust.io.fcs import FcsDataset, FcsHeader, not_finite, read_fcs_datasets, read_headers
 from cytoclust.io.fcs_loading import Loaded, load_fcs
-from cytoclust.io.fcs_scaling import amplification, is_time, scalings
+from cytoclust.io.fcs_scaling import amplification, is_time, number_or_nan, scalings
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -234,8 +234,10 @@ def _channel_fact(dataset: FcsDataset, column: int) -> dict[str, Any]:
     upper = dataset.ranges[column]
     key = f"$P{column + 1}"
     decades, offset = amplification(dataset.keywords, column + 1)
-    gain = dataset.keywords.text(f"{key}G")
-    scale = f"log {decades:g},{offset:g}" if decades else f"gain {gain}" if gain else ""
+    gain = number_or_nan(dataset.keywords.text(f"{key}G"))
+    scale = f"gain {gain:g}" if np.isfinite(gain) and gain != 1 else ""
+    if decades:
+        scale = f"log {decades:g},{offset:g}"
     return {
         "number": column + 1,
         "channel": channel,

@@ -25,7 +25,8 @@ def is_time(channel: str) -> bool:
     return TIME_NAME.fullmatch(channel.strip()) is not None
 
 
-def _number(text: str) -> float:
+def number_or_nan(text: str) -> float:
+    """Return a text as a number, NaN where it is none."""
     try:
         return float(text)
     except ValueError:
@@ -34,7 +35,7 @@ def _number(text: str) -> float:
 
 def amplification(keywords: Keywords, number: int) -> tuple[float, float]:
     """Return decades and offset of $PnE; (0, 0) is linear. An offset of 0 is read as 1."""
-    parts = [_number(part) for part in keywords.text(f"$P{number}E").split(",")]
+    parts = [number_or_nan(part) for part in keywords.text(f"$P{number}E").split(",")]
     if len(parts) != 2 or not all(np.isfinite(parts)) or parts[0] <= 0:
         return 0.0, 0.0
     return parts[0], parts[1] if parts[1] > 0 else 1.0
@@ -62,7 +63,7 @@ def unlogging(keywords: Keywords, column: int) -> Scaling:
     """Return the conversion of a logarithmic channel to linear values."""
     decades, offset = amplification(keywords, column + 1)
     key = f"$P{column + 1}"
-    span = _number(keywords.text(f"{key}R"))
+    span = number_or_nan(keywords.text(f"{key}R"))
     if not 0 < span < float("inf"):
         text = f"left as stored, since {key}E needs {key}R, which is no number above 0"
         return Scaling(column, lambda values: values.astype(np.float64), text)
@@ -93,9 +94,9 @@ def scalings(
     """
     found: list[Scaling] = []
     on_log_scale = set(logarithmic(keywords, layout)) if scale else set()
-    step = _number(keywords.text("$TIMESTEP"))
+    step = number_or_nan(keywords.text("$TIMESTEP"))
     for column, channel in enumerate(channels):
-        gain = _number(keywords.text(f"$P{column + 1}G"))
+        gain = number_or_nan(keywords.text(f"$P{column + 1}G"))
         if is_time(channel):
             if time_step and 0 < step < float("inf"):
                 apply = partial(_multiplied, by=step)
