@@ -22,7 +22,9 @@ __all__ = ["MarkerTable", "load_table", "resolve", "resolve_panel"]
 GREEK = {"α": "a", "β": "b", "γ": "g", "δ": "d", "ε": "e", "κ": "k", "λ": "l", "ζ": "z"}  # noqa: RUF001
 SPLITTER = re.compile(r"[\s_:;,|/()\[\]{}\-.+]+")
 METAL = re.compile(r"\((?:[A-Z][a-z]?\d{2,3}|\d{2,3}:\d{2,3})\)\s*(?:Di|Dd)?\s*$")
-OTHER_SCATTER = re.compile(r"\b[FS]S(?:C)?[\s_-]?(?:H|W|Height|Width)\b", re.IGNORECASE)
+OTHER_SCATTER = re.compile(
+    r"\b[FS]SC?[\s_-]?(?:(?:Lin|Log)?[\s_-]?(?:H|W|Height|Width)|Peak|Log)", re.IGNORECASE
+)
 PAIR = re.compile(r"\b(CD)(\d+[A-Za-z]*)\s*[/&]\s*(\d+[A-Za-z]*)\b", re.IGNORECASE)
 
 

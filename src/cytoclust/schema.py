@@ -39,6 +39,8 @@ PHENOTYPE: Final = "phenotype"
 PHENOTYPE_CLUSTER: Final = "phenotype_cluster"
 PHENOTYPE_FAR: Final = "phenotype_far"
 MAPPED_FAR: Final = "mapped_far"
+PHENOTYPE_FACET: Final = "phenotype_"  # and the facet's name, such as phenotype_helper
+GRADE: Final = "_grade"  # after the grade's name, such as exhaustion_grade
 UNASSIGNED: Final = "unassigned"
 
 # var
@@ -105,6 +107,20 @@ SLOTS: Final = (
         PHENOTYPE_CLUSTER,
         "category",
         "name of the event's cluster",
+        "tl.annotate_phenotypes",
+    ),
+    Slot(
+        "obs",
+        PHENOTYPE_FACET + "<facet>",
+        "category",
+        "further name of the event: helper type, activation",
+        "tl.annotate_phenotypes",
+    ),
+    Slot(
+        "obs",
+        "<grade>" + GRADE,
+        "int8",
+        "markers of the grade that the event has, -1 where not asked",
         "tl.annotate_phenotypes",
     ),
     Slot("obs", PHENOTYPE_FAR, "bool", "event is far from its name", "tl.annotate_phenotypes"),

@@ -135,3 +135,40 @@ def test_cuts_follow_units_and_ignore_order(factor: float, shift: float, seed: i
     tolerance = 0.05 * factor
     for (cut, _), (other, _) in zip(cuts, moved, strict=True):
         assert abs(cut * factor + shift - other) <= tolerance
+
+
+def test_spread_of_compensation_about_zero_is_one_population() -> None:
+    # arcsinh of wide noise about zero has two humps and a dip at zero
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        values = np.arcsinh(rng.normal(0, 350, 20_000) / 150)
+        assert not split_marker(count_values(values), baseline=SCALE, expected=True).informative
+
+
+def test_tail_of_a_heavy_tailed_population_is_not_cut_off() -> None:
+    for seed in range(5):
+        values = 0.5 * np.random.default_rng(seed).standard_t(5, 50_000)
+        found = split_marker(count_values(values), baseline=SCALE)
+        assert not found.informative
+
+
+def test_zeros_of_mass_cytometry_are_no_population() -> None:
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        counts = rng.poisson(rng.exponential(3.0, 20_000) * (rng.random(20_000) > 0.45)) * 1.0
+        values = np.arcsinh((counts - rng.random(20_000) * (counts >= 0)) / 5)
+        assert not split_marker(count_values(values), baseline=SCALE).informative
+
+
+def test_what_is_positive_by_the_wider_cut_is_not_called_negative() -> None:
+    rng = np.random.default_rng(0)
+    wider = split_marker(count_values(two(rng, 20_000, 0.3, 4.4)), baseline=SCALE)
+    dim_and_bright = np.r_[rng.normal(4.4, 0.4, 2_000), rng.normal(6.4, 0.4, 200)]
+    found = split_marker(
+        count_values(dim_and_bright), baseline=SCALE, inherited=wider, expected=True
+    )
+    assert found.status == "all_positive"
+    levels = split_marker(
+        count_values(dim_and_bright), baseline=SCALE, inherited=wider, upper=True, expected=True
+    )
+    assert 4.9 < levels.cut < 6.0

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from cytoclust.numerics.groups import Baseline, Group, Split
 from cytoclust.numerics.valleys import (
     EXPECTED,
     MIN_EVENTS,
@@ -36,73 +37,13 @@ __all__ = [
 ]
 
 UPPER_SHARES = (0.02, 0.005)  # least share of the smaller of high and low, best first
+SEPARATION = 1.75  # and as a multiple of their own spread, which the tail of a spike at zero is not
+WIDE_STEP = 0.5  # in that unit again; a step as wide as this need not be of compact groups
+PRIOR_WIDTH = 0.25  # how near a cut usually is to that of the wider population, same unit
+ABOVE_NEGATIVES = 0.12  # a cut lies at least this far above the usual negatives, same unit
 MIN_STEP = 0.25  # least distance of positives from negatives, as a part of the usual distance
 ALL_NEGATIVE, MOSTLY_POSITIVE, ALL_POSITIVE = 0.25, 0.6, 0.7  # places between the usual levels
 NEARLY_ALL = 0.98
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """Where negatives and positives usually lie in a panel, on the scale of the values."""
-
-    negative: float = np.nan
-    positive: float = np.nan
-
-    @property
-    def scale(self) -> float:
-        """Distance of positives from negatives; 0 if unknown."""
-        distance = self.positive - self.negative
-        return float(distance) if np.isfinite(distance) and distance > 0 else 0.0
-
-    def place(self, value: float) -> float:
-        """0 where negatives usually are, 1 where positives are; NaN if unknown."""
-        return (value - self.negative) / self.scale if self.scale else np.nan
-
-
-@dataclass(frozen=True)
-class Group:
-    """One normal component along a marker; `top` is the 99 % point where it was measured."""
-
-    mean: float
-    sd: float
-    weight: float
-    top: float = np.nan
-
-
-@dataclass(frozen=True)
-class Split:
-    """Low and high group of one marker, or the reason why there are none.
-
-    Attributes
-    ----------
-    status
-        ``split``, ``all_negative``, ``all_positive`` or ``undetermined``.
-    cut
-        Value at which the call changes: the bottom of the valley, or without one the value at
-        which both groups are expected to be equally frequent.
-    band
-        Values between which the call is uncertain (posterior 0.1 to 0.9).
-    gap
-        Depth of the valley or shoulder below the chord, in log density.
-    offset
-        Added to the log ratio of the two normal densities, so that it is 0 at the cut.
-    """
-
-    status: str
-    low: Group
-    high: Group
-    cut: float = np.nan
-    band: tuple[float, float] = (np.nan, np.nan)
-    gap: float = 0.0
-    method: str = "none"
-    reason: str = ""
-    cuts: tuple[float, ...] = field(default=())
-    offset: float = 0.0
-
-    @property
-    def informative(self) -> bool:
-        """Whether the marker separates two groups."""
-        return self.status == "split"
 
 
 def group_of(
@@ -216,6 +157,7 @@ def choose_cut(
     baseline: Baseline,
     negative: Group | None,
     upper: bool,
+    prior: float = np.nan,
 ) -> int:
     """Which of several cuts separates the levels asked for; -1 if none does.
 
@@ -226,6 +168,7 @@ def choose_cut(
     gaps = np.array([gap for _, gap in cuts])
     places = np.array([cut for cut, _ in cuts])
     means = np.array([group.mean for group in groups])
+    spreads = np.array([group.sd for group in groups])
     weights = np.array([group.weight for group in groups])
     below = np.cumsum(weights)[:-1]
     smaller = np.minimum(below, weights.sum() - below)
@@ -240,8 +183,21 @@ def choose_cut(
     elif negative is not None:
         eligible &= places > negative.mean
     elif baseline.scale:
-        eligible &= places > baseline.negative - 0.25 * baseline.scale
-    eligible &= np.diff(means) >= step
+        eligible &= places > baseline.negative + ABOVE_NEGATIVES * baseline.scale
+    steps = np.diff(means)
+    eligible &= steps >= step
+    if not upper:
+        apart = steps >= SEPARATION * spreads[1:]
+        if baseline.scale:
+            apart |= steps >= WIDE_STEP * baseline.scale
+        eligible &= apart
+    if np.isfinite(prior) and not upper:
+        # what lies above the wider population's cut is not negative here either
+        low = [merged(groups[: k + 1]) for k in range(len(cuts))]
+        eligible &= np.array([group.mean - group.sd <= prior for group in low])
+        # populations of one lineage are stained alike: of several cuts the one near theirs
+        width = PRIOR_WIDTH * (baseline.scale or means[-1] - means[0])
+        gaps *= np.exp(-0.5 * ((places - prior) / width) ** 2)
     if not eligible.any():
         return -1
     return int(np.argmax(np.where(eligible, gaps, -1.0)))
@@ -297,9 +253,12 @@ def split_marker(
     )
     places = [cut for cut, _ in cuts]
     groups = fit_groups(histogram, places, scale=baseline.scale)
-    chosen = (
-        choose_cut(cuts, groups, baseline=baseline, negative=negative, upper=upper) if cuts else -1
-    )
+    chosen = -1
+    if cuts:
+        prior = inherited.cut if inherited is not None else np.nan
+        chosen = choose_cut(
+            cuts, groups, baseline=baseline, negative=negative, upper=upper, prior=prior
+        )
     levels = Baseline(
         baseline.negative if negative is None else negative.mean,
         positive if np.isfinite(positive) else baseline.positive,

@@ -24,6 +24,8 @@ MIN_SHARE = 2e-4
 # standard deviations of counting noise that a dent's depth and its lack of events must exceed: where
 # two levels may or may not be, and where a definition says that there are two
 STRICT, EXPECTED = (3.5, 5.0), (2.5, 3.0)
+MIN_SHOULDER = 0.01  # share of the events beyond a shoulder that never rises again
+VALLEY_NOISE = 1.0  # standard deviations of counting noise that the rise beyond a valley exceeds
 FINEST = 0.06  # kernel width, as a part of the usual distance of positives from negatives
 
 
@@ -129,6 +131,9 @@ def best_cut(
     # and how many events are missing below the chord, in standard deviations
     deficit = (np.exp(majorant) - dense) / np.exp(majorant / 2)
     sure = (gap > MIN_GAP) & (gap > strictness[0] * noise) & (deficit > strictness[1])
+    # few events beyond a mere shoulder are the tail of a heavy-tailed population
+    smaller = np.minimum(below, below[-1] - below)
+    sure &= (smaller >= MIN_SHOULDER * below[-1]) | in_valley(dense)
     score = np.where(allowed & sure, gap, -1.0)
     # a plateau of equal depth (an empty valley) is cut in its middle
     top = float(score.max())
@@ -136,6 +141,12 @@ def best_cut(
         return None
     flat = np.flatnonzero(score >= top - 1e-9)
     return float(histogram.centers[flat[len(flat) // 2]]), top
+
+
+def in_valley(dense: np.ndarray) -> np.ndarray:
+    """Whether the density rises again on both sides, by more than counting noise."""
+    peak = np.minimum(np.maximum.accumulate(dense), np.maximum.accumulate(dense[::-1])[::-1])
+    return np.asarray(peak - dense > VALLEY_NOISE * np.sqrt(peak + dense))
 
 
 def find_cuts(

@@ -6,7 +6,8 @@ from cytoclust.tl.concordance import Concordance, compare_gates
 from cytoclust.tl.design import Design, design
 from cytoclust.tl.embedding import umap, umap_sketched
 from cytoclust.tl.mapping import map_events
-from cytoclust.tl.phenotyping import annotate_phenotypes, call_markers
+from cytoclust.tl.marker_levels import call_markers
+from cytoclust.tl.phenotyping import annotate_phenotypes
 from cytoclust.tl.resolution import cluster_stability, scan_resolutions
 from cytoclust.tl.state import differential_state
 from cytoclust.tl.subclustering import subcluster

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,110 +13,33 @@ from cytoclust import markers
 from cytoclust.checks import listing
 from cytoclust.errors import DefinitionError
 from cytoclust.schema import UNASSIGNED
+from cytoclust.tl.definition_model import Condition, Definitions, Grade, Population, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Condition", "Definitions", "Population", "Rule", "load_definitions"]
+__all__ = ["load_definitions"]
 
 LEVELS = ("+", "-", "hi", "lo")
-FILE_KEYS = {"schema", "name", "species", "description", "include", "population", "marker", "axis"}
+FILE_KEYS = {
+    "schema",
+    "name",
+    "species",
+    "description",
+    "include",
+    "population",
+    "marker",
+    "axis",
+    "grade",
+}
 POPULATION_KEYS = {
-    "name", "parent", "cell_ontology", "synonyms", "source", "needed", "any", "optional", "fallback", "precedence",
+    "name", "parent", "cell_ontology", "synonyms", "source", "needed", "any", "optional", "fallback", "precedence", "residual",
+    "facet", "without",
 }  # fmt: skip
 FALLBACK_KEYS = {"needed", "any", "note"}
-MARKER_KEYS = {"name", "negative", "positive"}
+MARKER_KEYS = {"name", "negative", "positive", "synonyms"}
 AXIS_KEYS = {"name", "plus", "minus"}
-
-
-@dataclass(frozen=True)
-class Condition:
-    """A marker and the level asked of it.
-
-    Attributes
-    ----------
-    level
-        ``+``, ``-``, ``hi`` or ``lo`` (upper or lower group among the parent's events).
-    if_measured
-        Whether a panel without the marker passes.
-    """
-
-    marker: str
-    level: str
-    if_measured: bool = False
-
-    @property
-    def high(self) -> bool:
-        """Whether the upper of two groups is asked for."""
-        return self.level in {"+", "hi"}
-
-    @property
-    def upper(self) -> bool:
-        """Whether high is told from low rather than positive from negative."""
-        return self.level in {"hi", "lo"}
-
-    def __str__(self) -> str:
-        return f"{self.marker}{self.level if not self.upper else ' ' + self.level}"
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Conditions that all must hold, and sets of which one must hold."""
-
-    needed: tuple[Condition, ...]
-    any_of: tuple[tuple[Condition, ...], ...] = ()
-    note: str = ""
-
-    def conditions(self) -> list[Condition]:
-        """Every condition named in the rule."""
-        return [*self.needed, *(c for group in self.any_of for c in group)]
-
-
-@dataclass(frozen=True)
-class Population:
-    """One phenotype: its place in the hierarchy and the rules that find it, best first."""
-
-    name: str
-    parent: str
-    rules: tuple[Rule, ...]
-    optional: tuple[Condition, ...] = ()
-    cell_ontology: str = ""
-    synonyms: tuple[str, ...] = ()
-    source: str = ""
-    precedence: int = 0
-
-
-@dataclass(frozen=True)
-class Definitions:
-    """Populations by name, populations known to lack or carry a marker, and sums of markers."""
-
-    names: tuple[str, ...]
-    populations: dict[str, Population]
-    negative: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    positive: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    axes: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
-
-    def children(self, parent: str) -> list[Population]:
-        """List populations directly below `parent` ("" for the root), highest precedence first."""
-        found = [p for p in self.populations.values() if p.parent == parent]
-        return sorted(found, key=lambda p: -p.precedence)
-
-    def path(self, name: str) -> list[str]:
-        """Names from the root down to `name`."""
-        found: list[str] = []
-        while name:
-            found.append(name)
-            name = self.populations[name].parent
-        return found[::-1]
-
-    def markers(self) -> list[str]:
-        """Every marker that a rule asks for, in order of appearance."""
-        found: dict[str, None] = {}
-        for population in self.populations.values():
-            for rule in population.rules:
-                found.update(dict.fromkeys(c.marker for c in rule.conditions()))
-            found.update(dict.fromkeys(c.marker for c in population.optional))
-        return list(found)
+GRADE_KEYS = {"name", "parent", "without", "markers", "label", "label_from", "pair", "source"}
 
 
 @dataclass
@@ -203,15 +126,17 @@ def read_conditions(
         raise source.error(
             population, key, f'must be a table such as {{ CD3 = "+" }}; got {table!r}.'
         )
-    found = []
+    found: list[Condition] = []
     for marker, level in table.items():
-        canonical = markers.shipped_table().names.get(markers.squeeze(marker), marker)
+        canonical = canonical_marker(marker)
         if not isinstance(level, str) or level.removesuffix("?") not in LEVELS:
             problem = (
                 f"level of {marker} must be one of {listing(LEVELS)}, with ? where the marker may "
                 f"be missing; got {level!r}."
             )
             raise source.error(population, marker, problem)
+        if any(condition.marker == canonical for condition in found):
+            raise source.error(population, marker, f"{canonical} is asked for twice in {key}.")
         found.append(Condition(canonical, level.removesuffix("?"), level.endswith("?")))
     return tuple(found)
 
@@ -239,20 +164,7 @@ def read_population(source: Source, table: dict[str, Any]) -> Population:
     if not isinstance(name, str) or not name or name == UNASSIGNED or "/" in name:
         problem = f"must be a text without '/' and not {UNASSIGNED!r}; got {name!r}."
         raise source.error(str(name or ""), "name", problem)
-    for key in table:
-        if key not in POPULATION_KEYS:
-            problem = f"unknown key; allowed: {listing(sorted(POPULATION_KEYS))}."
-            raise source.error(name, key, problem)
-    for key in ("parent", "cell_ontology", "source"):
-        if not isinstance(table.get(key, ""), str):
-            raise source.error(name, key, f"must be a text; got {table[key]!r}.")
-    ontology = table.get("cell_ontology", "")
-    if ontology and not re.fullmatch(r"CL:\d{7}", ontology):
-        problem = f"must look like CL:0000084; got {ontology!r}."
-        raise source.error(name, "cell_ontology", problem)
-    if not isinstance(table.get("precedence", 0), int):
-        problem = f"must be a whole number; got {table['precedence']!r}."
-        raise source.error(name, "precedence", problem)
+    check_population(source, name, table)
     rules = [read_rule(source, name, key="needed", table=table)]
     for fallback in table.get("fallback", []):
         if not isinstance(fallback, dict) or set(fallback) - FALLBACK_KEYS:
@@ -266,27 +178,94 @@ def read_population(source: Source, table: dict[str, Any]) -> Population:
         parent=table.get("parent", ""),
         rules=tuple(rules),
         optional=read_conditions(source, name, key="optional", table=table.get("optional", {})),
-        cell_ontology=ontology,
-        synonyms=tuple(str(word) for word in table.get("synonyms", [])),
+        cell_ontology=table.get("cell_ontology", ""),
+        synonyms=tuple(table.get("synonyms", [])),
         source=table.get("source", ""),
         precedence=table.get("precedence", 0),
+        residual=table.get("residual", False),
+        facet=table.get("facet", ""),
+        without=tuple(table.get("without", [])),
     )
 
 
+def check_population(source: Source, name: str, table: dict[str, Any]) -> None:
+    """Refuse unknown keys and values of the wrong type."""
+    for key in table:
+        if key not in POPULATION_KEYS:
+            problem = f"unknown key; allowed: {listing(sorted(POPULATION_KEYS))}."
+            raise source.error(name, key, problem)
+    for key in ("parent", "cell_ontology", "source", "facet"):
+        if not isinstance(table.get(key, ""), str):
+            raise source.error(name, key, f"must be a text; got {table[key]!r}.")
+    for key in ("synonyms", "without"):
+        check_texts(source, name, key=key, value=table.get(key, []))
+    if not isinstance(table.get("residual", False), bool):
+        raise source.error(name, "residual", f"must be true or false; got {table['residual']!r}.")
+    if not isinstance(table.get("fallback", []), list):
+        raise source.error(
+            name, "fallback", f"must be a list of tables; got {table['fallback']!r}."
+        )
+    if table.get("facet") and not table.get("parent"):
+        raise source.error(name, "facet", "a facet is asked of the events of a parent; name it.")
+    ontology = table.get("cell_ontology", "")
+    if ontology and not re.fullmatch(r"CL:\d{7}", ontology):
+        problem = f"must look like CL:0000084; got {ontology!r}."
+        raise source.error(name, "cell_ontology", problem)
+    if type(table.get("precedence", 0)) is not int:
+        problem = f"must be a whole number; got {table['precedence']!r}."
+        raise source.error(name, "precedence", problem)
+
+
+def check_texts(source: Source, place: str, *, key: str, value: Any) -> None:
+    """Refuse what is not a list of texts."""
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise source.error(place, key, f"must be a list of texts; got {value!r}.")
+
+
 def read_markers(source: Source, content: dict[str, Any], into: Definitions) -> None:
-    """Read the ``[[marker]]`` tables: populations known to lack or to carry a marker."""
+    """Read the ``[[marker]]`` tables: own names, populations known to lack or to carry a marker."""
     for table in content.get("marker", []):
         name = table.get("name", "")
+        if not isinstance(name, str) or not name:
+            raise source.error(str(name), "name", f"a marker needs a name; got {name!r}.")
         for key in table:
             if key not in MARKER_KEYS:
                 problem = f"unknown key; allowed: {listing(sorted(MARKER_KEYS))}."
                 raise source.error(name, key, problem)
+            if key != "name":
+                check_texts(source, name, key=key, value=table[key])
+        canonical = canonical_marker(name)
         for key, target in (("negative", into.negative), ("positive", into.positive)):
-            names = table.get(key, [])
-            if not isinstance(names, list) or not all(isinstance(item, str) for item in names):
-                raise source.error(name, key, f"must be a list of populations; got {names!r}.")
-            if names:
-                target[name] = tuple(names)
+            if table.get(key):
+                target[canonical] = tuple(table[key])
+        into.synonyms[name] = canonical
+        into.synonyms.update(dict.fromkeys(table.get("synonyms", ()), canonical))
+
+
+def canonical_marker(name: str) -> str:
+    """Return the canonical name of a marker; the name itself if the table does not have it."""
+    return markers.shipped_table().names.get(markers.squeeze(name), name)
+
+
+def read_grades(source: Source, content: dict[str, Any], into: Definitions) -> None:
+    """Read the ``[[grade]]`` tables: counts of positive markers among a population's events."""
+    for table in content.get("grade", []):
+        name = str(table.get("name", ""))
+        for key in table:
+            if key not in GRADE_KEYS:
+                problem = f"unknown key; allowed: {listing(sorted(GRADE_KEYS))}."
+                raise source.error(name, key, problem)
+        for key in ("markers", "without", "pair"):
+            check_texts(source, name, key=key, value=table.get(key, []))
+        if not name or not table.get("parent") or not table.get("markers"):
+            raise source.error(name, "markers", "a grade needs a name, a parent and markers.")
+        asked, pair = (
+            tuple(canonical_marker(m) for m in table.get(key, ())) for key in ("markers", "pair")
+        )
+        into.grades[name] = Grade(
+            name, str(table["parent"]), asked, tuple(table.get("without", ())),
+            str(table.get("label", "")), int(table.get("label_from", 2)), pair, str(table.get("source", "")),
+        )  # fmt: skip
 
 
 def read_axes(source: Source, content: dict[str, Any], into: Definitions) -> None:
@@ -316,6 +295,25 @@ def check_hierarchy(sources: dict[str, Source], found: Definitions) -> None:
                 raise sources[name].error(name, "parent", f"{name!r} is its own ancestor.")
             seen.add(parent)
             parent = found.populations[parent].parent
+        for key, names in (("without", population.without),):
+            for other in names:
+                if other not in found.populations:
+                    problem = f"{other!r} is not defined; known: {listing(found.populations)}."
+                    raise sources[name].error(name, key, problem)
+
+
+def check_marker_names(sources: dict[str, Source], found: Definitions) -> None:
+    """Refuse markers that neither the table of markers nor a ``[[marker]]`` table has."""
+    known = {*markers.shipped_table().names.values(), *found.synonyms.values(), *found.axes}
+    for name, population in found.populations.items():
+        conditions = [c for rule in population.rules for c in rule.conditions()]
+        for condition in [*conditions, *population.optional]:
+            if condition.marker not in known:
+                problem = (
+                    f"unknown marker {condition.marker!r}. Correct it, or declare it by a table "
+                    f'[[marker]] with name = "{condition.marker}" and its synonyms.'
+                )
+                raise sources[name].error(name, condition.marker, problem)
 
 
 def load_definitions(definitions: str | Path | Iterable[str | Path]) -> Definitions:
@@ -354,6 +352,7 @@ def load_definitions(definitions: str | Path | Iterable[str | Path]) -> Definiti
     for name in wanted:
         add_file(name, found, sources=sources, done=done)
     check_hierarchy(sources, found)
+    check_marker_names(sources, found)
     return found
 
 
@@ -378,3 +377,4 @@ def add_file(
         sources[population.name] = source
     read_markers(source, content, found)
     read_axes(source, content, found)
+    read_grades(source, content, found)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from cytoclust import schema
+from cytoclust.numerics.enrichment import enrichment_labels, enrichment_scores
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from cytoclust.numerics.mixtures import Split
-    from cytoclust.tl.definitions import Definitions, Rule
+    from cytoclust.tl.definition_model import Definitions, Rule
     from cytoclust.tl.phenotype_panel import Panel
     from cytoclust.tl.phenotype_scores import Key, Node
 
 MAX_ROWS = 2_000
+MIXED = 0.2  # share of a cluster's events that a second population must have
+USUAL_RANGE = 5.0  # units of arcsinh that a marker usually spans
+ROOT = "all events"
 
 
 def cutoff_row(marker: str, split: Split) -> dict[str, object]:
@@ -40,7 +45,7 @@ def cutoff_row(marker: str, split: Split) -> dict[str, object]:
 def node_cutoffs(nodes: Mapping[str, Node]) -> pd.DataFrame:
     """Cut-offs that were used below each parent."""
     rows = [
-        {"parent": parent or "all events", "level": "hi/lo" if upper else "+/-", **cutoff_row(marker, split)}
+        {"parent": parent or ROOT, "level": "hi/lo" if upper else "+/-", **cutoff_row(marker, split)}
         for parent, node in nodes.items()
         for (marker, upper), split in node.splits.items()
     ]  # fmt: skip
@@ -55,7 +60,8 @@ def rule_table(
     """How each population was looked for: rule, what was missing, events found."""
     rows = {}
     for name, population in definitions.populations.items():
-        node = nodes.get(population.parent)
+        facet = population.facet
+        node = nodes.get(f"{population.parent} ({facet})" if facet else population.parent)
         rule = node.rules.get(name) if node else None
         if node is None:
             status, reason = "not looked for", f"no or too few events of {population.parent}"
@@ -66,6 +72,7 @@ def rule_table(
             status, reason = ("fallback" if note else "found by rule"), note
         rows[name] = {
             "parent": population.parent,
+            "facet": facet,
             "rule": rule_text(rule) if rule else "",
             "status": status,
             "reason": reason,
@@ -91,6 +98,7 @@ def hierarchy_table(definitions: Definitions) -> pd.DataFrame:
             "cell_ontology": population.cell_ontology,
         }
         for name, population in definitions.populations.items()
+        if not population.facet
     }
     rows[schema.UNASSIGNED] = {"parent": "", "depth": 1, "cell_ontology": ""}
     return pd.DataFrame.from_dict(rows, orient="index")
@@ -132,28 +140,60 @@ def deciding(
     panel: Panel,
     name: str,
     rows: np.ndarray,
-) -> str:
-    """Markers that decided for a name, root to leaf: level and share of the events that have it."""
-    texts: list[str] = []
+) -> list[dict[str, object]]:
+    """Markers that decided for a name, root to leaf: level, share that has it, margin to the cut.
+
+    The margin is the distance of the median from the cut towards the level asked for, in units of
+    the distance between both groups.
+    """
+    found: list[dict[str, object]] = []
     seen: set[tuple[Key, bool]] = set()
     for step in definitions.path(name) if name in definitions.populations else []:
         node = nodes[definitions.populations[step].parent]
         rule = node.rules.get(step)
-        if rule is None:
-            continue
-        for condition in rule.conditions():
+        for condition in rule.conditions() if rule is not None else []:
             split = node.splits.get((condition.marker, condition.upper))
             mark = ((condition.marker, condition.upper), condition.high)
-            if split is None or not split.informative or mark in seen:
+            if rule is None or split is None or not split.informative or mark in seen:
                 continue
             values = panel.take(condition.marker, rows)
             share = float(np.mean((values >= split.cut) == condition.high))
-            alternative = condition not in rule.needed
-            if share >= 0.5 or not alternative:
-                seen.add(mark)
-                texts.append(f"{condition} {share:.2f}")
-        if node.notes.get(step):
-            texts.append(f"[{step}: {node.notes[step]}]")
+            if share < 0.5 and condition not in rule.needed:
+                continue
+            seen.add(mark)
+            margin = (float(np.median(values)) - split.cut) / (split.high.mean - split.low.mean)
+            found.append(
+                {
+                    "step": step,
+                    "condition": str(condition),
+                    "marker": condition.marker,
+                    "level": condition.level,
+                    "share": share,
+                    "margin": margin if condition.high else -margin,
+                    "cut": split.cut,
+                }
+            )
+    return found
+
+
+def evidence_text(
+    definitions: Definitions,
+    nodes: Mapping[str, Node],
+    *,
+    name: str,
+    found: Sequence[Mapping[str, object]],
+) -> str:
+    """Write the deciding markers in one line, with the fallbacks that were taken."""
+    texts = []
+    for step in definitions.path(name) if name in definitions.populations else []:
+        texts += [
+            f"{row['condition']} {row['share']:.2f} (margin {row['margin']:+.2f})"
+            for row in found
+            if row["step"] == step
+        ]
+        note = nodes[definitions.populations[step].parent].notes.get(step)
+        if note:
+            texts.append(f"[{step}: {note}]")
     return ", ".join(texts)
 
 
@@ -164,45 +204,106 @@ def cluster_table(
     panel: Panel,
     clusters: pd.Series[str],
     phenotypes: pd.Series[str],
-) -> pd.DataFrame:
-    """Name every cluster, with path, score, runner-up and evidence."""
-    order = list(clusters.cat.categories)
-    crossed = pd.crosstab(clusters.astype(str), phenotypes.astype(str))
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Name every cluster, with path, score, runner-up and evidence; and the evidence by marker."""
     codes = clusters.cat.codes.to_numpy()
-    rows = {}
+    names = phenotypes.cat.categories.astype(str).tolist()
+    kind = phenotypes.cat.codes.to_numpy().astype(np.int64)
+    order = [str(cluster) for cluster in clusters.cat.categories]
+    keep = (codes >= 0) & (kind >= 0)
+    crossed = np.zeros((len(order), len(names)), dtype=np.int64)
+    np.add.at(crossed, (codes[keep], kind[keep]), 1)
+    members = cluster_rows(codes, len(order))
+    labels = enrichment(panel, members)
+    rows, details = {}, []
     for number, cluster in enumerate(order):
-        if str(cluster) not in crossed.index:
+        total = int(crossed[number].sum())
+        if not total:
             continue
-        counts = crossed.loc[str(cluster)].to_numpy()
-        total = int(counts.sum())
         shares = {
-            str(name): float(count) / total
-            for name, count in zip(crossed.columns, counts, strict=True)
-            if count > 0
+            name: float(count) / total
+            for name, count in zip(names, crossed[number], strict=True)
+            if count
         }
         name, score, runner_up = descend(definitions, shares)
-        events = np.flatnonzero(codes == number)
-        events = events[:: max(1, len(events) // MAX_ROWS)]
-        evidence = deciding(definitions, nodes, panel=panel, name=name, rows=events)
+        found = deciding(definitions, nodes, panel=panel, name=name, rows=members[number])
+        details += [{"cluster": cluster, "phenotype": name, **row} for row in found]
+        text = evidence_text(definitions, nodes, name=name, found=found)
+        mixed = mixture(definitions, shares)
         lacking = missing_below(nodes, name)
-        rows[str(cluster)] = {
+        rows[cluster] = {
             "phenotype": name,
             "path": "/".join(definitions.path(name)) if name in definitions.populations else name,
             "score": score,
             "runner_up": runner_up,
-            "evidence": "; ".join(text for text in (evidence, mixture(shares, score), lacking) if text),
+            "evidence": "; ".join(part for part in (text, mixed, lacking) if part),
+            "mixed": mixed.removeprefix("mixed: "),
+            "enrichment": labels[number],
             "n_events": total,
-        }  # fmt: skip
-    columns = ["phenotype", "path", "score", "runner_up", "evidence", "n_events"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+        }
+    columns = [
+        "phenotype",
+        "path",
+        "score",
+        "runner_up",
+        "evidence",
+        "mixed",
+        "enrichment",
+        "n_events",
+    ]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    return table, evidence_rows(details)
 
 
-def mixture(shares: Mapping[str, float], score: float) -> str:
-    """Say what else is in a cluster that holds several populations."""
-    if score >= 0.8:
-        return ""
-    parts = sorted(((share, name) for name, share in shares.items()), reverse=True)[:3]
-    return "mixed: " + ", ".join(f"{name} {share:.2f}" for share, name in parts)
+def evidence_rows(details: list[dict[str, object]]) -> pd.DataFrame:
+    """Evidence by cluster and marker, as a table that can be written."""
+    columns = ["cluster", "phenotype", "step", "marker", "level", "share", "margin", "cut"]
+    table = pd.DataFrame(details, columns=columns)
+    table.index = table.index.astype(str)
+    return table
+
+
+def cluster_rows(codes: np.ndarray, n_clusters: int) -> list[np.ndarray]:
+    """At most `MAX_ROWS` evenly spaced events of every cluster."""
+    order = np.argsort(codes, kind="stable")
+    starts = np.searchsorted(codes[order], np.arange(n_clusters + 1))
+    found = []
+    for start, stop in pairwise(starts):
+        rows = order[start:stop]
+        found.append(rows[:: max(1, -(-len(rows) // MAX_ROWS))])
+    return found
+
+
+def enrichment(panel: Panel, members: Sequence[np.ndarray]) -> list[str]:
+    """Label every cluster by the markers that set it off from the others."""
+    markers = [marker for marker in panel.columns if marker not in panel.scatter]
+    filled = [number for number, rows in enumerate(members) if len(rows)]
+    if len(filled) < 2 or not markers:
+        return ["" for _ in members]
+    values = {
+        n: np.column_stack([panel.take(marker, members[n]) for marker in markers]) for n in filled
+    }
+    others = [np.concatenate([values[m][:500] for m in filled if m != n]) for n in filled]
+    pooled = np.concatenate([values[n][:500] for n in filled])
+    spread = np.median(np.subtract(*np.nanquantile(pooled, [0.95, 0.05], axis=0)))
+    scores = enrichment_scores(
+        [values[n] for n in filled], others, unit=max(float(spread) / USUAL_RANGE, 1e-9)
+    )
+    labels = dict(zip(filled, enrichment_labels(scores, markers), strict=True))
+    return [labels.get(n, "") for n in range(len(members))]
+
+
+def mixture(definitions: Definitions, shares: Mapping[str, float]) -> str:
+    """Say what is in a cluster that holds two populations of which neither contains the other."""
+    named = {name: share for name, share in shares.items() if name in definitions.populations}
+    parts = sorted(((share, name) for name, share in named.items()), reverse=True)[:3]
+    large = [name for share, name in parts if share >= MIXED]
+    apart = any(
+        a not in definitions.path(b) and b not in definitions.path(a)
+        for i, a in enumerate(large)
+        for b in large[:i]
+    )
+    return "mixed: " + ", ".join(f"{name} {share:.2f}" for share, name in parts) if apart else ""
 
 
 def missing_below(nodes: Mapping[str, Node], name: str) -> str:

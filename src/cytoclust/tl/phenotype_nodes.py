@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,16 +14,20 @@ from cytoclust.numerics.phenotypes import (
     fit_states,
     state_posteriors,
 )
+from cytoclust.numerics.references import Reference, split_with_reference
+from cytoclust.numerics.valleys import EXPECTED, find_cuts
 from cytoclust.tl.phenotype_panel import MAX_COUNT, SCATTER
 from cytoclust.tl.phenotype_scores import Key, Node, guards, holds, ratios
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from cytoclust.tl.definitions import Condition, Definitions, Population, Rule
+    from cytoclust.tl.definition_model import Condition, Definitions, Population, Rule
 
 MAX_FIT = 40_000
 MAX_STATES_PER_NAME = 8
+TAIL_RATIO = 4  # times as many events has a population whose tail a state may be
+NEAR_CUT = 0.1  # part of the distance between groups
 MIN_EXPLAINED = 0.02  # share of a marker's variance between states, to tell them apart
 
 
@@ -109,9 +114,10 @@ def fit_node(
     take: Callable[[str, np.ndarray], np.ndarray],
     index: np.ndarray,
     features: Sequence[str],
-    references: Callable[[str], tuple[Group | None, float, Split | None]],
+    references: Callable[[str], Reference],
     baseline: Baseline,
-    given: Mapping[str, float],
+    given: Mapping[str | tuple[str, str, bool], float],
+    facet: str = "",
     n_iter: int = 2,
 ) -> Node:
     """Learn how the children of a population differ, from its own events.
@@ -127,39 +133,41 @@ def fit_node(
     features
         Markers that may tell populations apart besides those of the rules.
     references
-        ``references(marker)`` returns what negatives look like, if that is known, the usual
-        level of positives, and the split of the same marker among more events.
+        ``references(marker)`` returns what is known of a marker from other events.
     baseline
         Where negatives and positives usually lie in this panel.
     given
-        Cut-offs that the user sets, by marker.
+        Cut-offs that the user sets, by marker or by parent, marker and whether it is of hi and lo.
+    facet
+        Facet whose populations are told apart; the tree of lineages by default.
 
     Returns
     -------
     Node
         Splits, rules and components.
     """
-    children = definitions.children(parent)
+    children = definitions.children(parent, facet)
     measured = set(features)
     node = Node(parent, [child.name for child in children], {}, {}, {}, {})
     counted = thinned(index, MAX_COUNT)
+    node_label = f"{parent} ({facet})" if facet else parent
     for key in split_keys(children):
         marker, upper = key
         if marker not in measured:
             continue
         histogram = count_values(take(marker, counted))
-        negative, positive, inherited = references(marker)
-        node.splits[key] = split_marker(
+        node.splits[key] = split_with_reference(
             histogram,
-            baseline=None if marker in SCATTER else baseline,
-            negative=negative,
-            positive=positive,
-            inherited=inherited,
+            references(marker),
+            baseline=Baseline() if marker in SCATTER else baseline,
             upper=upper,
-            expected=True,
         )
-        if marker in given and not upper:
-            node.splits[key] = move_cut(node.splits[key], given[marker])
+        cut = given_cut(given, node_label, key)
+        if cut is not None:
+            node.splits[key] = move_cut(node.splits[key], cut)
+    node.shared = shared_splits(
+        definitions, children, take=take, rows=counted, baseline=baseline, measured=measured
+    )
     choose_rules(node, children, measured)
     if node.rules:
         fit_events(
@@ -171,6 +179,37 @@ def fit_node(
             n_iter=n_iter,
         )
     return node
+
+
+def shared_splits(
+    definitions: Definitions,
+    children: Sequence[Population],
+    *,
+    take: Callable[[str, np.ndarray], np.ndarray],
+    rows: np.ndarray,
+    baseline: Baseline,
+    measured: set[str],
+) -> dict[str, Split]:
+    """Split the markers that two or more children will be divided by, among all their events."""
+    asked = Counter(
+        key[0]
+        for child in children
+        for key in split_keys(definitions.children(child.name))
+        if not key[1]
+    )
+    return {
+        marker: split_marker(count_values(take(marker, rows)), baseline=baseline)
+        for marker, times in asked.items()
+        if times > 1 and marker in measured and marker not in SCATTER
+    }
+
+
+def given_cut(
+    given: Mapping[str | tuple[str, str, bool], float], parent: str, key: Key
+) -> float | None:
+    """Cut-off that the user sets for a marker below this parent, or everywhere."""
+    marker, upper = key
+    return given.get((parent, marker, upper), None if upper else given.get(marker))
 
 
 def move_cut(split: Split, cut: float) -> Split:
@@ -202,6 +241,7 @@ def fit_events(
             if child in node.rules and matches(node.rules[child], node.splits, calls):
                 owner[s] = c
                 break
+    absorb_tails(node, children, owner, take=take, rows=rows, log_ratios=log_ratios)
     shares = state_posteriors(log_ratios, node.states)
     keep = kept_states(shares, owner)
     node.owners = owner[keep].astype(np.int64)
@@ -226,6 +266,50 @@ def fit_events(
         node.components = fit_components(
             values[:, chosen], shares, n_iter=n_iter, guard=guards(node, log_ratios)
         )
+
+
+def absorb_tails(
+    node: Node,
+    children: Sequence[Population],
+    owner: np.ndarray,
+    *,
+    take: Callable[[str, np.ndarray], np.ndarray],
+    rows: np.ndarray,
+    log_ratios: np.ndarray,
+) -> None:
+    """Give states of a residual population that form no group of their own to their neighbour.
+
+    Changes `owner`. A state goes with another that differs in one marker and is four times as large,
+    if the two together show no dent in that marker: it is the tail of the other.
+    """
+    assert node.states is not None
+    residual = {c for c, child in enumerate(children) if child.residual}
+    if not residual.intersection(owner.tolist()):
+        return
+    powers = np.int64(1) << np.arange(len(node.keys), dtype=np.int64)
+    codes = (log_ratios > 0) @ powers
+    numbers = {int(code): s for s, code in enumerate(node.states.bits @ powers)}
+    given = owner.copy()
+    for code, s in numbers.items():
+        if given[s] not in residual:
+            continue
+        for k, key in enumerate(node.keys):
+            t = numbers.get(code ^ int(powers[k]))
+            if t is None or node.states.weights[t] < TAIL_RATIO * node.states.weights[s]:
+                continue
+            both = rows[(codes == code) | (codes == code ^ int(powers[k]))]
+            if not own_dent(
+                take(key[0], both), node.splits[key], above=bool(node.states.bits[s, k])
+            ):
+                owner[s] = given[t]
+                break
+
+
+def own_dent(values: np.ndarray, split: Split, *, above: bool) -> bool:
+    """Whether a dent sets off the events on one side of a split, there or at the split itself."""
+    margin = NEAR_CUT * (split.high.mean - split.low.mean)
+    found = find_cuts(count_values(values), strictness=EXPECTED)
+    return any(cut > split.cut - margin if above else cut < split.cut + margin for cut, _ in found)
 
 
 def kept_states(shares: np.ndarray, owner: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 from cytoclust import markers, schema
 from cytoclust.checks import listing
 from cytoclust.errors import ArgumentError, StudyWarning
+from cytoclust.numerics.levels import split_panel
 from cytoclust.numerics.mixtures import Baseline, Split, count_values, split_marker
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Panel:
         Scale of each linear scatter marker: values are arcsinh(value / scale).
     axes
         Sums (first) less sums (second) of markers, used like a marker.
+    groups, shifts
+        Compartment or batch of each event, and by marker what is taken off the values of each.
     """
 
     values: np.ndarray
@@ -43,6 +46,8 @@ class Panel:
     channels: dict[str, str]
     scatter: dict[str, float]
     axes: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
+    groups: np.ndarray | None = None
+    shifts: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def features(self) -> list[str]:
@@ -67,6 +72,8 @@ class Panel:
         found = self.values[rows, self.columns[marker]]
         if marker in self.scatter:
             found = np.arcsinh(found / self.scatter[marker])
+        if self.groups is not None and marker in self.shifts:
+            found = found - self.shifts[marker][self.groups[rows]]
         return np.asarray(found)
 
 
@@ -134,29 +141,25 @@ def scatter_scales(
 def usual_levels(panel: Panel, rows: np.ndarray) -> tuple[Baseline, dict[str, Split]]:
     """Where negatives and positives usually lie, from the markers that split clearly; all splits.
 
-    Markers with a marked valley and at least 1 % of the events on either side tell the usual
-    levels, with which all are split again.
+    Scatter is split by itself: its levels are not those of antibodies.
     """
     step = max(1, len(rows) // MAX_COUNT)
     histograms = {m: count_values(panel.take(m, rows[::step])) for m in panel.columns}
-    baseline = Baseline()
-    for _ in range(2):
-        splits = {
-            marker: split_marker(histogram, baseline=None if marker in SCATTER else baseline)
-            for marker, histogram in histograms.items()
-        }
-        clear = [
-            split
-            for marker, split in splits.items()
-            if marker not in SCATTER
-            and split.informative
-            and split.gap > 0.5
-            and min(split.low.weight, split.high.weight) > 0.01
-        ]
-        if len(clear) < 2:
-            break
-        baseline = Baseline(
-            float(np.median([split.low.mean for split in clear])),
-            float(np.median([split.high.mean for split in clear])),
-        )
-    return baseline, splits
+    stained = [m for m in histograms if m not in SCATTER]
+    baseline, found = split_panel([histograms[m] for m in stained])
+    splits = dict(zip(stained, found, strict=True))
+    return baseline, {
+        m: splits[m] if m in splits else split_marker(histogram)
+        for m, histogram in histograms.items()
+    }
+
+
+def usable_rows(adata: AnnData) -> np.ndarray:
+    """Rows that passed quality control (all if it was not run) and are finite."""
+    keep = np.ones(adata.n_obs, dtype=bool)
+    if schema.QC_PASS in adata.obs:
+        keep = adata.obs[schema.QC_PASS].to_numpy(dtype=bool).copy()
+    values = np.asarray(adata.X)
+    for start in range(0, len(values), 262_144):
+        keep[start : start + 262_144] &= np.isfinite(values[start : start + 262_144]).all(axis=1)
+    return np.flatnonzero(keep)

@@ -13,7 +13,7 @@ from cytoclust.numerics.phenotypes import Components, States, assign_events
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cytoclust.tl.definitions import Condition, Rule
+    from cytoclust.tl.definition_model import Condition, Rule
 
 CHUNK = 131_072
 MAX_VIOLATION = 12.0  # log units: no single marker overrules all the others
@@ -39,6 +39,8 @@ class Node:
         Markers of the components.
     owners
         Child number of each component, -1 for a state that no child's rule covers.
+    shared
+        Splits among the parent's events of markers that several children are divided by.
     """
 
     parent: str
@@ -53,6 +55,7 @@ class Node:
     features: list[str] = field(default_factory=list)
     components: Components | None = None
     owners: np.ndarray | None = None
+    shared: dict[str, Split] = field(default_factory=dict)
 
 
 def holds(condition: Condition, split: Split | None, bit: bool | None) -> bool | None:  # noqa: FBT001

@@ -9,18 +9,22 @@ import numpy as np
 from scipy import stats
 
 from cytoclust import schema
-from cytoclust.numerics.mixtures import Group, Split
-from cytoclust.tl.phenotype_nodes import fit_node, thinned
-from cytoclust.tl.phenotype_panel import Panel, usual_levels
+from cytoclust.numerics.mixtures import count_values
+from cytoclust.numerics.references import Reference, known_negatives, split_with_reference
+from cytoclust.tl.phenotype_nodes import fit_node, move_cut, thinned
+from cytoclust.tl.phenotype_panel import MAX_COUNT, Panel, usual_levels
 from cytoclust.tl.phenotype_scores import Node, assign_node
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cytoclust.tl.definitions import Definitions
+    from cytoclust.numerics.mixtures import Split
+    from cytoclust.tl.definition_model import Definitions
 
 MIN_PARENT = 50  # events below which a population is not divided further
 MIN_REFERENCE = 50
+MAX_REFERENCE = 100_000
+SURE = 0.9  # probability of a name that makes an event serve as a reference
 FAR = 1e-4
 
 
@@ -33,7 +37,7 @@ class Walk:
         panel: Panel,
         *,
         rows: np.ndarray,
-        given: Mapping[str, float],
+        given: Mapping[str | tuple[str, str, bool], float],
         min_probability: float,
     ) -> None:
         self.definitions = definitions
@@ -56,58 +60,90 @@ class Walk:
             children = self.definitions.children(parent)
             if not children or len(index) < (MIN_PARENT if parent else 1):
                 continue
-            node = fit_node(
-                parent,
-                self.definitions,
-                take=self.panel.take,
-                index=index,
-                features=self.panel.features,
-                references=partial(self.reference, parent=parent),
-                baseline=self.baseline,
-                given=self.given,
-            )
+            node = self.fit(parent, index)
+            if not parent and self.find_references(node, index):
+                node = self.fit(parent, index)
             self.nodes[parent] = node
             self.divide(node, index)
             queue += [child.name for child in children if child.name in self.members]
 
-    def divide(self, node: Node, index: np.ndarray) -> None:
-        """Give the children's names to the parent's events."""
+    def fit(self, parent: str, index: np.ndarray, facet: str = "") -> Node:
+        """Learn how the children of a population differ."""
+        return fit_node(
+            parent,
+            self.definitions,
+            take=self.panel.take,
+            index=index,
+            features=self.panel.features,
+            references=partial(self.reference, parent=parent),
+            baseline=self.baseline,
+            given=self.given,
+            facet=facet,
+        )
+
+    def split(self, marker: str, parent: str, rows: np.ndarray) -> Split:
+        """Split one marker among events of a population, by all that is known of it."""
+        found = split_with_reference(
+            count_values(self.panel.take(marker, thinned(rows, MAX_COUNT))),
+            self.reference(marker, parent=parent),
+            baseline=self.baseline,
+        )
+        return move_cut(found, self.given[marker]) if marker in self.given else found
+
+    def find_references(self, node: Node, index: np.ndarray) -> bool:
+        """Take part of the events as members for now, so that lineages inform each other's cuts."""
+        rows = thinned(index, MAX_REFERENCE)
+        found = assign_node(node, self.panel.take, rows)
+        sure = found[:, 1] > SURE
+        for c, name in enumerate(node.children):
+            mine = rows[sure & (found[:, 0] == c)]
+            if len(mine) >= MIN_REFERENCE:
+                self.members[name] = mine
+        return len(self.members) > 1
+
+    def children_of(self, node: Node, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Child of each event, -1 for none, and whether it is far from every population."""
         found = assign_node(node, self.panel.take, index)
         child = found[:, 0].astype(np.int64)
         limit = stats.chi2.ppf(1 - FAR, max(len(node.features), 1))
         far = found[:, 3] > limit
         # improbable, or far from every population and against its rule: stays with the parent
         child[(found[:, 1] < self.min_probability) | (far & (found[:, 4] < -2))] = -1
+        return child, far
+
+    def divide(self, node: Node, index: np.ndarray) -> None:
+        """Give the children's names to the parent's events."""
+        child, far = self.children_of(node, index)
         self.far[index] |= far
         for c, name in enumerate(node.children):
             mine = index[child == c]
+            self.members.pop(name, None)
             if len(mine):
                 self.members[name] = mine
                 self.codes[mine] = self.names.index(name)
 
-    def reference(self, marker: str, *, parent: str) -> tuple[Group | None, float, Split | None]:
-        """Known negatives of a marker, usual level of its positives, and its split further up."""
-        if not parent:
-            return None, np.nan, None
-        split = self.inherited(marker, parent)
-        positive = split.high.mean if split is not None else np.nan
-        lineage = set(self.definitions.path(parent))
+    def reference(self, marker: str, *, parent: str) -> Reference:
+        """Collect what is known of a marker from events outside `parent` and from those above it."""
+        wider = self.wider(marker, parent) if parent else None
+        positive = wider.high.mean if wider is not None else np.nan
+        lineage = set(self.definitions.path(parent)) if parent else set()
         for name in self.definitions.negative.get(marker, ()):
             rows = self.members.get(name)
             if rows is None or len(rows) < MIN_REFERENCE or name in lineage:
                 continue
-            low, middle, high, top = np.quantile(
-                self.panel.take(marker, thinned(rows, 50_000)), [0.25, 0.5, 0.75, 0.99]
+            negative, tail = known_negatives(
+                self.panel.take(marker, thinned(rows, 50_000)),
+                least_spread=0.09 * self.baseline.scale,
             )
-            spread = max(float(high - low) / 1.349, 0.09 * self.baseline.scale, 1e-6)
-            return Group(float(middle), spread, 1.0, float(top)), positive, split
-        return (split.low if split is not None else None), positive, split
+            return Reference(negative, tail, positive, wider)
+        return Reference(wider.low if wider is not None else None, None, positive, wider)
 
-    def inherited(self, marker: str, parent: str) -> Split | None:
+    def wider(self, marker: str, parent: str) -> Split | None:
         """Split of a marker by the nearest ancestor that has one, or among all events."""
-        for ancestor in self.definitions.path(parent)[-2::-1]:
-            split = self.nodes[ancestor].splits.get((marker, False))
-            if split is not None and split.informative:
-                return split
+        for ancestor in [*self.definitions.path(parent)[-2::-1], ""]:
+            node = self.nodes[ancestor]
+            for split in (node.splits.get((marker, False)), node.shared.get(marker)):
+                if split is not None and split.informative:
+                    return split
         split = self.splits.get(marker)
         return split if split is not None and split.informative else None

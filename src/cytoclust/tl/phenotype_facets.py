@@ -1,0 +1,154 @@
+"""Further names of cells that have a lineage name already: helper type, activation, exhaustion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from cytoclust import schema
+from cytoclust.tl.phenotype_walk import MIN_PARENT
+
+if TYPE_CHECKING:
+    from cytoclust.numerics.mixtures import Split
+    from cytoclust.tl.definition_model import Grade
+    from cytoclust.tl.phenotype_walk import Walk
+
+__all__ = ["Facet", "GradeCount", "count_grades", "find_facets", "node_name"]
+
+
+@dataclass
+class Facet:
+    """One question asked of named cells.
+
+    Attributes
+    ----------
+    names
+        Populations, "unassigned" first.
+    codes
+        (n_events,) position in `names`.
+    """
+
+    names: list[str]
+    codes: np.ndarray
+    members: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class GradeCount:
+    """Markers positive per event; -1 where the question is not asked.
+
+    Attributes
+    ----------
+    used
+        Markers that are measured and have a cut-off, with it.
+    lacking
+        The others, with the reason.
+    """
+
+    grade: Grade
+    counts: np.ndarray
+    used: dict[str, float]
+    lacking: dict[str, str]
+    pairs: np.ndarray | None
+
+
+def node_name(parent: str, facet: str) -> str:
+    """Name under which the node of a facet is kept beside those of the tree."""
+    return f"{parent} ({facet})"
+
+
+def events_of(walk: Walk, parent: str, without: tuple[str, ...]) -> np.ndarray:
+    """Rows of a population less those of some populations below it."""
+    rows = walk.members.get(parent, np.zeros(0, dtype=np.int64))
+    left_out = [walk.members[name] for name in without if name in walk.members]
+    return np.setdiff1d(rows, np.concatenate(left_out)) if left_out else rows
+
+
+def find_facets(walk: Walk) -> dict[str, Facet]:
+    """Ask every facet of the events that the walk has named; nodes are added to the walk's."""
+    found: dict[str, Facet] = {}
+    definitions = walk.definitions
+    for name, parent in definitions.facets():
+        facet = found.setdefault(
+            name, Facet([schema.UNASSIGNED], np.zeros(len(walk.codes), dtype=np.int16))
+        )
+        children = definitions.children(parent, name)
+        rows = events_of(walk, parent, children[0].without)
+        facet.names += [child.name for child in children]
+        if len(rows) < MIN_PARENT:
+            continue
+        node = walk.fit(parent, rows, name)
+        walk.nodes[node_name(parent, name)] = node
+        codes, _ = walk.children_of(node, rows)
+        for number, child in enumerate(node.children):
+            mine = rows[codes == number]
+            facet.codes[mine] = facet.names.index(child)
+            facet.members[child] = len(mine)
+    return found
+
+
+def count_grades(walk: Walk) -> dict[str, GradeCount]:
+    """Count, for every grade, how many of its markers each event has."""
+    found = {}
+    for name, grade in walk.definitions.grades.items():
+        rows = events_of(walk, grade.parent, grade.without)
+        counts = np.full(len(walk.codes), -1, dtype=np.int8)
+        used: dict[str, float] = {}
+        lacking: dict[str, str] = {}
+        positive: dict[str, np.ndarray] = {}
+        if len(rows) >= MIN_PARENT:
+            counts[rows] = 0
+            for marker in grade.markers:
+                split = marker_split(walk, marker, parent=grade.parent, rows=rows)
+                if isinstance(split, str):
+                    lacking[marker] = split
+                    continue
+                used[marker] = split.cut if split.informative else np.nan
+                positive[marker] = is_positive(walk, marker, split=split, rows=rows)
+                counts[rows] += positive[marker]
+        if not used:
+            counts[:] = -1
+        pairs = None
+        if grade.pair and all(marker in positive for marker in grade.pair):
+            pairs = np.zeros(len(walk.codes), dtype=bool)
+            pairs[rows] = np.logical_and.reduce([positive[marker] for marker in grade.pair])
+        found[name] = GradeCount(grade, counts, used, lacking, pairs)
+    return found
+
+
+def marker_split(walk: Walk, marker: str, *, parent: str, rows: np.ndarray) -> Split | str:
+    """Split a marker among these events; the reason where it tells nothing."""
+    if marker not in walk.panel.columns:
+        return "not measured"
+    split = walk.split(marker, parent, rows)
+    return (split.reason or split.status) if split.status == "undetermined" else split
+
+
+def is_positive(walk: Walk, marker: str, *, split: Split, rows: np.ndarray) -> np.ndarray:
+    """Whether each event is in the upper group."""
+    if not split.informative:
+        return np.full(len(rows), split.status == "all_positive")
+    return np.asarray(walk.panel.take(marker, rows) > split.cut)
+
+
+def grade_table(counts: GradeCount, phenotypes: pd.Categorical[str]) -> pd.DataFrame:
+    """Events of each phenotype by grade, and the share that has both markers of the pair."""
+    keep = counts.counts >= 0
+    names = pd.Series(phenotypes)[keep].astype(str)
+    table = pd.crosstab(names, counts.counts[keep])
+    table = table.reindex(columns=range(len(counts.used) + 1), fill_value=0)
+    table.columns = [f"grade_{number}" for number in table.columns]
+    at_least = [
+        c for c in table.columns if int(c.removeprefix("grade_")) >= counts.grade.label_from
+    ]
+    table[f"share_{counts.grade.label or 'graded'}"] = table[at_least].sum(axis=1) / table.sum(
+        axis=1
+    )
+    if counts.pairs is not None:
+        pair = "_".join(counts.grade.pair)
+        table[f"share_{pair}"] = pd.Series(counts.pairs[keep]).groupby(names.to_numpy()).mean()
+    table.index.name = None
+    return table

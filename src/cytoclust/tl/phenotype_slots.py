@@ -1,0 +1,114 @@
+"""Where phenotypes are written: events' names, clusters' names, facets, grades, tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from cytoclust import checks, schema
+from cytoclust.tl import phenotype_evidence as evidence
+from cytoclust.tl.phenotype_facets import grade_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from anndata import AnnData
+
+    from cytoclust.tl.phenotype_facets import Facet, GradeCount
+    from cytoclust.tl.phenotype_walk import Walk
+
+__all__ = ["write_names"]
+
+
+def write_names(
+    adata: AnnData,
+    walk: Walk,
+    *,
+    facets: Mapping[str, Facet],
+    grades: Mapping[str, GradeCount],
+    cluster_key: str | None,
+) -> None:
+    """Write names, flags and tables."""
+    phenotypes = present(walk.codes, walk.names)
+    adata.obs[schema.PHENOTYPE] = phenotypes
+    adata.obs[schema.PHENOTYPE_FAR] = walk.far
+    counts = {name: len(rows) for name, rows in walk.members.items()}
+    for name, facet in facets.items():
+        key = schema.PHENOTYPE_FACET + name
+        counts |= facet.members
+        if facet.members:
+            adata.obs[key] = present(facet.codes, facet.names)
+        elif key in adata.obs:
+            del adata.obs[key]
+    tables: dict[str, pd.DataFrame] = {
+        "hierarchy": evidence.hierarchy_table(walk.definitions),
+        "rules": evidence.rule_table(walk.definitions, walk.nodes, counts),
+        "cutoffs": evidence.node_cutoffs(walk.nodes),
+    }
+    tables |= write_grades(adata, grades, phenotypes)
+    if cluster_key is not None:
+        tables |= write_clusters(adata, walk, cluster_key)
+    params: dict[str, Any] = {
+        "definitions": list(walk.definitions.names),
+        "cluster_key": cluster_key or "",
+        "min_probability": walk.min_probability,
+        "markers": list(walk.panel.columns),
+        "facets": [name for name, facet in facets.items() if facet.members],
+        "aligned": sorted(walk.panel.shifts),
+    }
+    checks.record(adata, schema.ANNOTATE_PHENOTYPES, params, **tables)
+
+
+def present(codes: np.ndarray, names: list[str]) -> pd.Categorical[str]:
+    """Categories that occur, "unassigned" always among them, in the order of the definitions."""
+    counts = np.bincount(codes, minlength=len(names))
+    kept = [i for i in range(len(names)) if counts[i] or i == 0]
+    position = np.zeros(len(names), dtype=np.int64)
+    position[kept] = np.arange(len(kept))
+    return pd.Categorical.from_codes(position[codes], categories=pd.Index([names[i] for i in kept]))
+
+
+def write_grades(
+    adata: AnnData, grades: Mapping[str, GradeCount], phenotypes: pd.Categorical[str]
+) -> dict[str, pd.DataFrame]:
+    """Write ``obs["<grade>_grade"]`` and say of which markers it counts."""
+    tables = {}
+    for name, counted in grades.items():
+        key = name + schema.GRADE
+        if not counted.used:
+            if key in adata.obs:
+                del adata.obs[key]
+            continue
+        adata.obs[key] = counted.counts
+        tables[f"{name}_grades"] = grade_table(counted, phenotypes)
+        markers = pd.DataFrame(
+            [
+                {"marker": marker, "cut": counted.used.get(marker, np.nan), "reason": counted.lacking.get(marker, "")}
+                for marker in counted.grade.markers
+            ]
+        )  # fmt: skip
+        tables[f"{name}_markers"] = markers.set_index("marker")
+    return tables
+
+
+def write_clusters(adata: AnnData, walk: Walk, cluster_key: str) -> dict[str, pd.DataFrame]:
+    """Name the clusters by their events."""
+    clusters = adata.obs[cluster_key].astype("category")
+    table, details = evidence.cluster_table(
+        walk.definitions,
+        walk.nodes,
+        panel=walk.panel,
+        clusters=clusters,
+        phenotypes=adata.obs[schema.PHENOTYPE],
+    )
+    names = {str(cluster): name for cluster, name in table["phenotype"].items()}
+    of_cluster = [names.get(str(c), schema.UNASSIGNED) for c in clusters.cat.categories]
+    used = set(of_cluster)
+    categories = [n for n in walk.names if n in used or n == schema.UNASSIGNED]
+    codes = np.array([categories.index(n) for n in of_cluster] + [0])  # no cluster: the last, -1
+    adata.obs[schema.PHENOTYPE_CLUSTER] = pd.Categorical.from_codes(
+        codes[clusters.cat.codes.to_numpy()], categories=pd.Index(categories)
+    )
+    return {"clusters": table, "evidence": details}
