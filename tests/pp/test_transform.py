@@ -155,6 +155,18 @@ def test_bad_cofactors(study: Callable[..., AnnData], cofactor: object, text: st
     np.testing.assert_array_equal(adata.X, adata.layers["raw"])
 
 
+def test_cofactors_of_another_study(study: Callable[..., AnnData]) -> None:
+    first, later = study({"a": 500}), study({"b": 500})
+    cc.pp.arcsinh(first)
+    assert first.var["cofactor"].isna().any(), "scatter and time have none"
+    cc.pp.arcsinh(later, first.var["cofactor"])
+    np.testing.assert_array_equal(later.var["cofactor"], first.var["cofactor"])
+    nameless = first.var["cofactor"].copy()
+    nameless["FITC-A"] = np.nan
+    with pytest.raises(ArgumentError, match="cofactor of 'FITC-A' must be a finite number"):
+        cc.pp.arcsinh(study({"c": 50}), nameless)
+
+
 def test_ambiguous_marker_and_bad_panel(study: Callable[..., AnnData]) -> None:
     adata = study({"a": 50})
     adata.var["marker"] = ["", "", "", "CD3", "CD3", "", ""]

@@ -43,8 +43,8 @@ def arcsinh(
         Events with linear, compensated values in ``X``.
     cofactor
         Width of the linear region around zero, in intensity units: one number for all channels, or
-        numbers by channel or marker name (a mapping or Series; channels not named are treated as
-        with None). None takes ``var["cofactor"]`` where the panel gives one and estimates the
+        numbers by channel or marker name (a mapping or Series, such as another study's
+        ``var["cofactor"]``; channels not named are treated as with None). None takes ``var["cofactor"]`` where the panel gives one and estimates the
         others (`estimate_cofactors`).
     n_jobs
         Threads; None takes all processors. The result does not depend on it.
@@ -174,6 +174,8 @@ def _cofactors_to_use(
     if cofactor is not None:
         for name, value in dict(cofactor).items():
             place = _channel_place(adata, str(name))
+            if np.isnan(float(value)) and not wanted[place]:
+                continue  # another study's var["cofactor"], with none for scatter and time
             checks.check_positive(f"cofactor of {name!r}", float(value))
             widths[place], sources[place] = float(value), "given"
     known = _known_cofactors(adata)
