@@ -188,6 +188,17 @@ def hierarchy(data: AnnData) -> pd.DataFrame:
     ------
     MissingSlotError
         Phenotypes were not annotated.
+
+    Examples
+    --------
+    >>> import anndata, numpy as np, cytoclust as cc
+    >>> rng = np.random.default_rng(0)
+    >>> cells = np.repeat([[4.0, 0, 0], [0, 4, 0], [0, 0, 4]], 300, axis=0)
+    >>> adata = anndata.AnnData((cells + rng.normal(0, 0.5, (900, 3))).astype(np.float32))
+    >>> adata.var["marker"] = ["CD3", "CD4", "CD19"]
+    >>> cc.tl.annotate_phenotypes(adata, "human_lymphoid", cluster_key=None)
+    >>> cc.get.hierarchy(adata).loc["CD4 T", "parent"]
+    'T cell'
     """
     step = checks.require_step(data, schema.ANNOTATE_PHENOTYPES, "tl.annotate_phenotypes")
     table: pd.DataFrame = step["hierarchy"]

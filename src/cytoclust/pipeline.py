@@ -47,9 +47,9 @@ def run(  # noqa: PLR0913, one place where a user says everything
     out: str | os.PathLike[str] | None = None,
     *,
     treatment_key: str | None = None,
-    baseline: str | None = None,
     compartment_key: str | None = None,
     donor_key: str | None = None,
+    baseline: str | None = None,
     covariates: tuple[str, ...] = (),
     definitions: tuple[str, ...] = ("human_leukocyte",),
     resolution: float = 1.0,
@@ -130,7 +130,7 @@ def run(  # noqa: PLR0913, one place where a user says everything
     ...     compartment_key="compartment",
     ...     donor_key="patient",
     ...     embedding=False,
-    ... )  # doctest: +SKIP
+    ... )
     """
     comparison = Comparison(
         treatment_key=treatment_key,

@@ -79,6 +79,8 @@ class Design:
         (n_samples, n_columns) numbers.
     factor
         Which column the contrasts compare: "treatment", or "compartment" without treatment.
+    baseline
+        Level that the others are compared with.
     levels, compartments
         Levels compared, and compartments that are fitted separately, in order.
     contrasts
