@@ -1,4 +1,4 @@
-"""The same way, verb by verb, ending in scanpy.
+"""Verb by verb, and over to scanpy and back.
 
 Every verb works on the AnnData; scanpy and squidpy read the same slots.
 """
@@ -46,6 +46,15 @@ print(abundance.sort_values("p_value").head(10).to_string(index=False))
 print(state.sort_values("p_value").head(10).to_string(index=False))
 
 # %% Hand-over to scanpy, without scatter and time, which stay linear
-adata = adata[:, adata.var["marker_class"] != "none"].copy()
-sc.tl.rank_genes_groups(adata, "phenotype", method="t-test_overestim_var", use_raw=False)
-sc.pl.umap(adata, color="phenotype", show=False)
+cells = adata[:, adata.var["marker_class"] != "none"].copy()
+cells.var_names = cells.var["marker"].astype(str)
+sc.tl.leiden(cells, resolution=0.5, key_added="by_scanpy", flavor="igraph", n_iterations=2)
+sc.tl.dendrogram(cells, "phenotype", use_rep="X")
+print(sc.get.aggregate(cells, "phenotype", "median").to_df(layer="median").round(1).iloc[:5, :5])
+sc.pl.umap(cells, color="phenotype", show=False)
+
+# %% And back: clusters made elsewhere are named like any others
+adata.obs["by_scanpy"] = cells.obs["by_scanpy"]
+cc.tl.annotate_phenotypes(adata, ("human_leukocyte", "b_all"), cluster_key="by_scanpy")
+clusters = adata.uns["cytoclust"]["annotate_phenotypes"]["clusters"]
+print(clusters[["phenotype", "score", "runner_up", "n_events"]].round(2).head(8))
