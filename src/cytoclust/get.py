@@ -45,10 +45,8 @@ def sample_table(data: AnnData, *, sample_key: str = schema.SAMPLE) -> pd.DataFr
     Examples
     --------
     >>> import anndata, numpy as np, pandas as pd, cytoclust as cc
-    >>> obs = pd.DataFrame(
-    ...     {"sample": ["a", "a", "b"], "visit": ["d0", "d0", "d7"]}, index=list("123")
-    ... )
-    >>> cc.get.sample_table(anndata.AnnData(np.zeros((3, 1)), obs=obs))["visit"].tolist()
+    >>> obs = pd.DataFrame({"sample": ["a", "b"], "visit": ["d0", "d7"]}, index=list("12"))
+    >>> cc.get.sample_table(anndata.AnnData(np.zeros((2, 1)), obs=obs))["visit"].tolist()
     ['d0', 'd7']
     """
     checks.check_key(data, sample_key)
@@ -68,8 +66,7 @@ def _table_from_obs(obs: pd.DataFrame, sample_key: str) -> pd.DataFrame:
     constant = [name for name in varied.index if varied[name] <= 1]
     names = _levels(obs[sample_key])
     first = obs[~obs[sample_key].duplicated() & obs[sample_key].notna()]
-    table = first.set_index(first[sample_key].astype(str))[constant]
-    return table.reindex(names)
+    return first.set_index(first[sample_key].astype(str))[constant].reindex(names)
 
 
 def _levels(column: pd.Series) -> list[str]:
@@ -191,18 +188,14 @@ def hierarchy(data: AnnData) -> pd.DataFrame:
 
     Examples
     --------
-    >>> import anndata, numpy as np, cytoclust as cc
-    >>> rng = np.random.default_rng(0)
-    >>> cells = np.repeat([[4.0, 0, 0], [0, 4, 0], [0, 0, 4]], 300, axis=0)
-    >>> adata = anndata.AnnData((cells + rng.normal(0, 0.5, (900, 3))).astype(np.float32))
-    >>> adata.var["marker"] = ["CD3", "CD4", "CD19"]
-    >>> cc.tl.annotate_phenotypes(adata, "human_lymphoid", cluster_key=None)
+    >>> import anndata, pandas as pd, cytoclust as cc
+    >>> tree = pd.DataFrame({"parent": ["", "T cell"]}, index=["T cell", "CD4 T"])
+    >>> adata = anndata.AnnData(uns={"cytoclust": {"annotate_phenotypes": {"hierarchy": tree}}})
     >>> cc.get.hierarchy(adata).loc["CD4 T", "parent"]
     'T cell'
     """
     step = checks.require_step(data, schema.ANNOTATE_PHENOTYPES, "tl.annotate_phenotypes")
-    table: pd.DataFrame = step["hierarchy"]
-    return table
+    return step["hierarchy"]
 
 
 def _parents_of(table: pd.DataFrame) -> dict[str, str]:
@@ -241,9 +234,7 @@ def with_parents(data: pd.DataFrame, tree: pd.DataFrame) -> pd.DataFrame:
     --------
     >>> import pandas as pd, cytoclust as cc
     >>> table = pd.DataFrame({"a": [1, 2]}, index=["CD4 T", "CD8 T"])
-    >>> tree = pd.DataFrame(
-    ...     {"parent": ["T cell", "T cell", ""]}, index=["CD4 T", "CD8 T", "T cell"]
-    ... )
+    >>> tree = pd.DataFrame({"parent": ["T cell", "T cell"]}, index=table.index)
     >>> cc.get.with_parents(table, tree)["a"].to_dict()
     {'CD4 T': 1, 'CD8 T': 2, 'T cell': 3}
     """
