@@ -42,11 +42,16 @@ def test_round_trip(tmp_path: Path, data: Any) -> None:
     write_fcs_file(path, events, names, markers=markers, keywords={"$CYT": value})
     dataset = read_fcs_datasets(path)[0]
     np.testing.assert_array_equal(dataset.events, events.astype(np.float32))
-    delimiters = set(fcs_writing.DELIMITERS)
-    if not any(set(text[:1] + text[-1:]) & delimiters for text in (*names, *markers, value)):
-        assert dataset.channels == tuple(names)
-        assert dataset.markers == tuple(markers)
-        assert dataset.keywords.text("$CYT") == value
+    assert dataset.channels == tuple(names)
+    assert dataset.markers == tuple(markers)
+    assert dataset.keywords.text("$CYT") == value
+    assert dataset.oddities == ()
+    other = flowio.FlowData(str(path))
+    assert other.event_count == n_events
+    np.testing.assert_array_equal(np.reshape(other.events, shape), dataset.events)
+    if not any("$" in name for name in (*names, *markers, value)):  # flowio takes it out of values
+        assert other.pnn_labels == names
+        assert other.pns_labels == markers
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -96,6 +101,19 @@ def test_offsets_beyond_the_header(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     write_fcs_file(tmp_path / "large.fcs", events, ["A", "B", "C"])
     assert (tmp_path / "large.fcs").read_bytes()[26:42].split() == [b"0", b"0"]
     np.testing.assert_array_equal(read_fcs_datasets(tmp_path / "large.fcs")[0].events, events)
+
+
+def test_file_of_more_than_99_999_999_bytes(tmp_path: Path) -> None:
+    events = np.arange(26_000_000, dtype=np.float32).reshape(-1, 4)
+    path = tmp_path / "large.fcs"
+    write_fcs_file(path, events, ["A", "B", "C", "D"], ranges=[1 << 25] * 4)
+    assert path.stat().st_size > 100_000_000
+    assert path.read_bytes()[26:42].split() == [b"0", b"0"]
+    dataset = read_fcs_datasets(path)[0]
+    assert dataset.oddities == ()
+    np.testing.assert_array_equal(dataset.events, events)
+    other = flowio.FlowData(str(path))
+    np.testing.assert_array_equal(np.reshape(other.events, events.shape), events)
 
 
 def test_nothing_is_left_after_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

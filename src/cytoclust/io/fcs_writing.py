@@ -84,7 +84,8 @@ def write_fcs_file(
 
     Notes
     -----
-    Offsets above 99,999,999 bytes do not fit HEADER; it holds 0 then, and TEXT the offset.
+    Offsets above 99,999,999 bytes do not fit HEADER; it holds 0 then, and TEXT the offset. Without
+    events, DATA ends a byte before it begins, which other readers take as empty.
     The TEXT delimiter is one that no value holds; where all occur, it is doubled inside values.
 
     References
@@ -217,14 +218,12 @@ def _header_and_text(pairs: Mapping[str, str], data_length: int) -> bytes:
         if text_end > LARGEST_HEADER_OFFSET:
             msg = f"the keywords need {len(text)} bytes; TEXT must end before 99,999,999."
             raise ArgumentError(msg)
-        if not data_length:
-            break  # both 0: no DATA
         new_begin = (text_end // 8 + 1) * 8  # aligned, so that the events can be memory-mapped
         new_end = new_begin + data_length - 1
         if (new_begin, new_end) == (begin, end):
             break
         begin, end = new_begin, new_end
-    in_header = (begin, end) if data_length and end <= LARGEST_HEADER_OFFSET else (0, 0)
+    in_header = (begin, end) if end <= LARGEST_HEADER_OFFSET else (0, 0)
     numbers = (TEXT_START, text_end, *in_header, 0, 0)
     header = "FCS3.1    " + "".join(f"{number:>8}" for number in numbers)
     return header.encode("ascii").ljust(TEXT_START) + text + b" " * (begin - text_end - 1)
