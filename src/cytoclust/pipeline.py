@@ -284,6 +284,7 @@ def prepare(adata: AnnData, *, n_jobs: int | None) -> None:
         pp.flag_dead,
     ):
         flag(adata)
+    pp.profile_quality(adata)  # afterwards the excluded events are gone
     pp.filter_events(adata)
     check_enough_events(adata)
     pp.compensate(adata)

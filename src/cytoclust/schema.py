@@ -68,6 +68,7 @@ FLAG_STEPS: Final = {
     QC_DEBRIS: "flag_debris",
     QC_DEAD: "flag_dead",
 }
+PROFILE_QUALITY: Final = "profile_quality"
 FILTER_EVENTS: Final = "filter_events"
 COMPENSATE: Final = "compensate"
 ESTIMATE_COFACTORS: Final = "estimate_cofactors"

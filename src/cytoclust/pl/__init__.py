@@ -8,7 +8,9 @@ from cytoclust.pl.embedding import umap, umap_grid, umap_markers
 from cytoclust.pl.palette import set_colors
 from cytoclust.pl.phenotyping import marker_densities, phenotype_sizes
 from cytoclust.pl.quality import design_grid, exclusions
+from cytoclust.pl.quality_page import quality_page
 from cytoclust.pl.resolution import resolutions
+from cytoclust.pl.star import star_tree
 from cytoclust.pl.state import state, state_grid
 from cytoclust.pl.style import save
 from cytoclust.pl.trajectory import trajectories
@@ -25,9 +27,11 @@ __all__ = [
     "marker_densities",
     "p_values",
     "phenotype_sizes",
+    "quality_page",
     "resolutions",
     "save",
     "set_colors",
+    "star_tree",
     "state",
     "state_grid",
     "trajectories",

@@ -93,7 +93,8 @@ def composition(
     ax.set_ylim(0, 100)
     ax.set_xlim(x.min() - 0.8, x.max() + 0.8)
     name_bars(ax, x, order=order, cells=cells, sheet=sheet)
-    legend(ax, names, [colors.get(name, GREY) for name in names])
+    stacked = names[::-1]  # the legend reads from the top down, as the bars do
+    legend(ax, stacked, [colors.get(name, GREY) for name in stacked])
     return ax
 
 

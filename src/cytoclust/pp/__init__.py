@@ -3,6 +3,7 @@
 from cytoclust.pp.compensation import compensate
 from cytoclust.pp.filtering import filter_events
 from cytoclust.pp.graph import neighbors
+from cytoclust.pp.profile import profile_quality
 from cytoclust.pp.quality import flag_doublets, flag_invalid, flag_margins, flag_time_drift
 from cytoclust.pp.transform import arcsinh, estimate_cofactors
 from cytoclust.pp.viability import flag_dead, flag_debris
@@ -19,4 +20,5 @@ __all__ = [
     "flag_margins",
     "flag_time_drift",
     "neighbors",
+    "profile_quality",
 ]

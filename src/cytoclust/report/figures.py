@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pandas as pd
 
-from cytoclust import pl, schema
+from cytoclust import checks, pl, schema
 from cytoclust.pl.style import draw, figure_of
 from cytoclust.pl.tables import in_order, is_interaction, labelled
 from cytoclust.report.study import ALPHA
@@ -33,6 +33,7 @@ FILE_DPI: Final = 200
 MOST_MARKS: Final = 2_500  # a figure with more is not tried as SVG
 VECTOR_BYTES: Final = 450_000  # a larger SVG is sent as PNG instead
 MAIN: Final = 24  # changed populations drawn in a figure of their own
+PAGES: Final = 8  # samples with a page of their own: those that lost most
 GRID: Final = 12  # levels that a grid of maps can show
 
 
@@ -129,6 +130,24 @@ def design_pictures(study: Study) -> Iterator[Drawn]:
             "Bars add up the reasons; the black line is the share excluded in all (less than the bar where an event has several reasons). At most 60 samples; the table has all.",
             pl.exclusions(study.exclusions),
         )  # fmt: skip
+        yield from quality_pictures(study)
+
+
+def quality_pictures(study: Study) -> Iterator[Drawn]:
+    """Draw a page for each of the samples that lost the largest share of their events."""
+    profile = checks.recorded(study.adata, schema.PROFILE_QUALITY)
+    if profile is None or study.exclusions is None:
+        return
+    lost = study.exclusions["events"] - study.exclusions["kept"]
+    share = lost / study.exclusions["events"].clip(lower=1)
+    known = set(map(str, profile["samples"]))
+    worst = share[share > 0].sort_values(ascending=False, kind="stable").index
+    for number, sample in enumerate([name for name in map(str, worst) if name in known][:PAGES], 1):
+        yield (
+            f"quality-{number}", "quality", f"Quality of {sample}",
+            "One of the samples that lost most. Left: scatter, orange where events were excluded. Right: events over the time of acquisition, and each channel's mean against its own median; the three that move most are named. cc.pl.quality_page draws every sample.",
+            pl.quality_page(study.adata, sample),
+        )  # fmt: skip
 
 
 def cluster_pictures(study: Study) -> Iterator[Drawn]:
@@ -144,6 +163,12 @@ def cluster_pictures(study: Study) -> Iterator[Drawn]:
                 "Medians between the 1 % and 99 % quantile of each marker; bars give the share of events. Markers in italics did not shape the clusters.",
                 pl.heatmap(adata, groupby=key),
             )  # fmt: skip
+    if schema.LEIDEN in adata.obs.columns:
+        yield (
+            "star-tree", "clusters", "Tree of the clusters",
+            "Each star is a cluster, each wedge a marker as long as its median is high; rims have the colour of the cluster's name. Lines join the most similar clusters.",
+            pl.star_tree(adata),
+        )  # fmt: skip
     yield (
         "densities", "clusters", "Marker distributions and cut-offs",
         "All events; a vertical line separates negative from positive, with the share of positive events; several lines are those of single compartments. Populations are cut anew within their parent.",
