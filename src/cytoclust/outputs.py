@@ -47,6 +47,7 @@ STEPS = {  # what a waiting user reads
     "cluster": "Clustering every event",
     "embed": "Map of every event",
     "name": "Naming the populations",
+    "map": "Placing the events in the study",
     "test": "Testing what changed",
     "tables": "Writing tables",
     "fcs": "Writing FCS files",
@@ -308,13 +309,19 @@ def result_tables(adata: AnnData) -> dict[str, pd.DataFrame]:
     steps = adata.uns[schema.UNS]
     tables = {
         "counts": get.counts(adata).rename_axis("population"),
-        "phenotypes": steps[schema.ANNOTATE_PHENOTYPES]["clusters"].rename_axis("cluster"),
         "qc": steps[schema.FILTER_EVENTS]["counts"].rename_axis(schema.SAMPLE),
     }
     names = {
+        schema.ANNOTATE_PHENOTYPES: ("phenotypes", "clusters", "cluster"),
+        schema.MAP_EVENTS: ("mapped", "samples", schema.SAMPLE),
+    }
+    for step, (file, key, index) in names.items():
+        if step in steps:
+            tables[file] = steps[step][key].rename_axis(index)
+    results = {
         "differential_abundance": "abundance",
         "abundance_levels": "abundance_levels",
         "differential_state": "state",
         "trajectories": "trajectories",
     }
-    return tables | {file: steps[step]["table"] for step, file in names.items() if step in steps}
+    return tables | {file: steps[step]["table"] for step, file in results.items() if step in steps}

@@ -273,8 +273,10 @@ def check_enough_events(adata: AnnData) -> None:
     raise StudyError(msg)
 
 
-def prepare(adata: AnnData, *, n_jobs: int | None) -> None:
-    """Flag, exclude what is flagged, compensate and transform."""
+def prepare(
+    adata: AnnData, *, n_jobs: int | None, cofactor: pd.Series[float] | None = None
+) -> None:
+    """Flag, exclude what is flagged, compensate and transform (with cofactors of another study)."""
     for flag in (
         pp.flag_invalid,
         pp.flag_margins,
@@ -288,7 +290,7 @@ def prepare(adata: AnnData, *, n_jobs: int | None) -> None:
     pp.filter_events(adata)
     check_enough_events(adata)
     pp.compensate(adata)
-    pp.arcsinh(adata, n_jobs=n_jobs)
+    pp.arcsinh(adata, cofactor, n_jobs=n_jobs)
 
 
 def is_small(adata: AnnData) -> bool:

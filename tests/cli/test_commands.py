@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 runner = CliRunner()
 DESIGN = ["--treatment", "visit", "--compartment", "compartment", "--donor", "patient"]
-COMMANDS = ("init", "design", "inspect", "run", "report", "demo")
+COMMANDS = ("init", "design", "inspect", "run", "report", "map", "demo")
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +156,30 @@ def test_report_of_what_is_no_study(tmp_path: Path) -> None:
     shown = runner.invoke(app, ["report", str(tmp_path / "study.h5ad")])
     assert shown.exit_code == 1
     assert "not a readable h5ad file" in shown.stderr
+
+
+def test_map_gives_a_study_its_own_answers_back(
+    study: Path, finished: dict[str, object], tmp_path: Path
+) -> None:
+    """Samples of the study itself, mapped onto it, keep nearly every cluster."""
+    assert finished
+    sheet = pd.read_csv(study / "samples.csv", dtype=str).iloc[:2]
+    sheet["file"] = [str(study / name) for name in sheet["file"]]
+    sheet.to_csv(tmp_path / "later.csv", index=False)
+    command = ["map", str(study / "results"), "--samples", str(tmp_path / "later.csv")]
+    shown = runner.invoke(app, [*command, "--out", str(tmp_path / "out"), "--json", "--quiet"])
+    assert shown.exit_code == 0, shown.output
+    facts = json.loads(shown.stdout)
+    assert [row["sample"] for row in facts["samples"]] == list(sheet["sample"])
+    mapped = pd.read_csv(tmp_path / "out" / "tables" / "counts.csv", index_col=0)
+    own = pd.read_csv(study / "results" / "tables" / "counts.csv", index_col=0)
+    both = own[list(sheet["sample"])].reindex(mapped.index, fill_value=0)
+    moved = (both - mapped).abs().to_numpy().sum() / 2
+    assert moved < 0.1 * mapped.to_numpy().sum()
+    assert (tmp_path / "out" / "report.html").is_file()
+    again = runner.invoke(app, [*command, "--out", str(tmp_path / "out")])
+    assert again.exit_code == 1
+    assert "already holds results" in again.stderr
 
 
 def test_unknown_option_is_refused_with_a_suggestion() -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cytoclust.cli import inspecting, looking, working
+from cytoclust.cli import inspecting, looking, mapping, working
 
 app = typer.Typer(
     help="From the FCS files of a clinical study to named cell populations and tested answers.",
@@ -42,15 +42,13 @@ def face(
     """Take what belongs to no command."""
 
 
-for command in (
-    looking.init,
-    looking.design,
-    inspecting.inspect,
-    working.run,
-    working.report,
-    working.demo,
-):
-    app.command()(command)
+app.command()(looking.init)
+app.command()(looking.design)
+app.command()(inspecting.inspect)
+app.command()(working.run)
+app.command()(working.report)
+app.command("map")(mapping.map_samples)
+app.command()(working.demo)
 
 
 def main() -> None:
