@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import ast
+import fnmatch
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import cytoclust as cc
 from cytoclust import schema
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 SOURCE = Path(cc.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 ROOMS = ("io", "pp", "tl", "pl", "get", "simulate", "report", "pipeline")
+FIRST = {  # what a verb works on comes first: events, a path, or a table of results
+    "io": {"adata", "path", "samples"}, "pp": {"adata"}, "get": {"data"}, "report": {"adata"},
+    "tl": {"adata", "data", "result", "samples"}, "pl": {"adata", "calls", "data", "plot", "table"},
+    "simulate": {"folder"}, "pipeline": {"samples"},
+}  # fmt: skip
 LAYER = {
     "errors": 0, "schema": 0, "checks": 1, "numerics": 1, "markers": 1, "get": 2, "io": 3, "pp": 3, "tl": 3,
     "pl": 3, "definitions": 3, "simulate": 4, "report": 4, "checkpoints": 4, "outputs": 4, "pipeline": 5, "demo": 6, "cli": 7,
@@ -89,8 +100,11 @@ def test_api_conventions(name: str, function: object) -> None:
     positional = [p for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]
     assert len(positional) <= 3, f"{name} takes {len(positional)} positional parameters"
     assert not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters), name
-    if name.split(".", maxsplit=1)[0] in {"pp", "get"} and parameters:
-        assert parameters[0].name in {"adata", "data"}, f"{name} starts with {parameters[0].name}"
+    assert parameters[0].name in FIRST[name.split(".", maxsplit=1)[0]], (
+        f"{name} starts with {parameters[0].name}"
+    )
+    unannotated = [p.name for p in parameters if p.annotation is inspect.Parameter.empty]
+    assert not unannotated, f"{name} does not say what {unannotated} are"
     for parameter in parameters:
         if parameter.name == "copy":
             assert parameter.kind is inspect.Parameter.KEYWORD_ONLY, name
@@ -130,6 +144,51 @@ def test_slots_are_declared_once() -> None:
     places = [(slot.place, slot.key) for slot in schema.SLOTS]
     assert len(places) == len(set(places))
     assert {key for place, key in places if place == "obs"} >= set(schema.QC_FLAGS)
+
+
+def writers(slot: schema.Slot) -> list[tuple[str, Callable[..., object]]]:
+    """The public verbs that a slot's declaration names; ``pp.flag_*`` stands for all of them."""
+    found = []
+    for pattern in slot.writer.split(","):
+        room, _, name = pattern.strip().partition(".")
+        module = importlib.import_module(f"cytoclust.{room}")
+        verbs = fnmatch.filter(module.__all__, name)
+        assert verbs, f"{pattern.strip()} writes {slot.key}, but there is no such verb"
+        found += [(f"{room}.{verb}", getattr(module, verb)) for verb in verbs]
+    return found
+
+
+@pytest.mark.parametrize(
+    "slot",
+    [slot for slot in schema.SLOTS if slot.writer != "every verb"],
+    ids=lambda slot: f"{slot.place}-{slot.key}",
+)
+def test_the_writer_of_a_slot_names_it_in_returns(slot: schema.Slot) -> None:
+    fixed = re.sub(r"<\w+>", "", slot.key)  # phenotype_<facet>: one slot for each facet
+    for name, verb in writers(slot):
+        returns = (inspect.getdoc(verb) or "").partition("\nReturns\n")[2]
+        returns = returns.partition("\nRaises\n")[0]
+        keys = [
+            p.name for p in inspect.signature(verb).parameters.values() if p.default == slot.key
+        ]
+        assert any(key in returns for key in (fixed, *keys)), (
+            f"{name} does not say it writes {slot.key}"
+        )
+
+
+def test_slots_are_used_through_the_schema() -> None:
+    """No literal key of a slot of our own in an index; scanpy's names stand in the schema as well."""
+    keys = {
+        slot.key for slot in schema.SLOTS if slot.key.startswith(("qc_", "phenotype", "X_umap"))
+    }
+    for path in FILES:
+        if path.name == "schema.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+                holder = getattr(node.value, "attr", "")
+                if holder in {"obs", "var", "obsm", "obsp", "uns", "layers"}:
+                    assert node.slice.value not in keys, f"{path}:{node.lineno} {node.slice.value}"
 
 
 def test_no_print_and_no_bare_exception() -> None:

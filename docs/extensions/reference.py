@@ -115,10 +115,9 @@ def command_line_page() -> str:
 
     group: Any = typer.main.get_command(app)
     head = (
-        f"# Command line\n\n{group.help}\n\n"
-        "Exit code 0: done. 1: the input cannot be analysed; one paragraph on standard error says"
-        " what was expected, what was found and what to do (`--debug` shows the traceback). 2: an"
-        " option or argument is wrong. 130: interrupted.\n"
+        f"# Command line\n\n{group.help}\n\n{group.epilog or ''}\n\n"
+        "An error is one paragraph on standard error: what was expected, what was found and what to do;"
+        " `--debug` shows the traceback.\n"
     )
     return "\n".join(
         [head, *(command_text(name, command) for name, command in group.commands.items())]
