@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from cytoclust.errors import ArgumentError
 from cytoclust.numerics import arcsinh as module
+from cytoclust.numerics import arcsinh_kernels as kernels
 from cytoclust.numerics.arcsinh import (
     arcsinh,
     compensate_arcsinh,
@@ -58,10 +59,10 @@ def test_interpreted_kernel_agrees_with_compiled() -> None:
     for value in (0.0, -3.0, 75.0, 1e9, -1e38):
         x, factor, offset = np.float32(value), np.float32(1 / 150), np.float32(np.log(2 / 150))
         with np.errstate(over="ignore"):  # the branch not taken may overflow
-            interpreted = module._arcsinh_value.py_func(x, factor, offset)
+            interpreted = kernels._arcsinh_value.py_func(x, factor, offset)
         assert interpreted == pytest.approx(np.arcsinh(value / 150), rel=TOLERANCE)
     span = np.array([1.0, 2.0], np.float32)
-    module._arcsinh_span.py_func(span, np.array([0, 0.5], np.float32), np.zeros(2, np.float32))
+    kernels._arcsinh_span.py_func(span, np.array([0, 0.5], np.float32), np.zeros(2, np.float32))
     np.testing.assert_allclose(span, [1.0, np.arcsinh(1.0)], rtol=TOLERANCE)
 
 
@@ -72,16 +73,30 @@ def test_interpreted_tasks_agree_with_compiled() -> None:
     expected = compensate_arcsinh(events, unmixing, [2, 0], cofactors=[150, np.nan, 5])
     factors, offsets = module._tiles(np.array([150, np.nan, 5]))
     got = np.empty_like(events)
-    columns, in_place = np.array([2, 0]), False
-    module._fused_tasks.py_func(events, got, columns, unmixing, factors, offsets, in_place)
+    in_place, padded = False, np.zeros((4, 4), np.float32)
+    padded[:2, :2] = unmixing
+    constants = module._constants(np.array([5, 150, np.nan]))
+    x, y = np.zeros(7 * 128, np.float32), np.zeros(7 * 128, np.float32)
+    got[:] = events
+    with np.errstate(all="ignore"):
+        kernels._fuse_block.py_func(got, np.array([2, 0, 1]), 2, padded, *constants, x, y)
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+    again = y.copy()
+    kernels._unmix.py_func(x, padded, again)
+    np.testing.assert_allclose(again[:7], events[:, [2, 0]] @ unmixing[:, 0], rtol=1e-4)
+    with np.errstate(all="ignore"):
+        kernels._arcsinh_column.py_func(again[:128], np.float32(0.2), np.float32(np.log(0.4)))
+    np.testing.assert_allclose(again[:7], y[:7], rtol=1e-5)
+    touched = np.array([2, 0, 1])
+    kernels.fused_tasks.py_func(events, got, touched, 2, padded, *constants, in_place)
     np.testing.assert_allclose(got, expected, rtol=1e-5)
     flat = np.empty(events.size, np.float32)
-    module._arcsinh_tasks.py_func(events.ravel(), flat, factors, offsets, in_place)
+    kernels.arcsinh_tasks.py_func(events.ravel(), flat, factors, offsets, in_place)
     np.testing.assert_allclose(
         flat.reshape(7, 3), arcsinh(events, [150, np.nan, 5]), rtol=TOLERANCE
     )
     back = np.empty_like(events)
-    module._inverse_tasks.py_func(flat.reshape(7, 3), back, np.array([150, np.nan, 5]))
+    kernels.inverse_tasks.py_func(flat.reshape(7, 3), back, np.array([150, np.nan, 5]))
     np.testing.assert_allclose(back, events, rtol=1e-5)
 
 
@@ -106,6 +121,25 @@ def test_same_bits_on_any_thread_count_and_chunking() -> None:
         for start in range(0, 20_011, 777)
     ]
     np.testing.assert_array_equal(np.concatenate(parts), fused)
+
+
+@pytest.mark.parametrize(("n", "p"), [(20, 20), (12, 20), (45, 50)])
+def test_chunks_of_whole_and_partial_blocks_have_the_same_bits(n: int, p: int) -> None:
+    rng = np.random.default_rng(4)
+    events = rng.normal(0, 3000, (1500, p)).astype(np.float32)
+    unmixing = unmixing_matrix(np.eye(n) + rng.uniform(0, 0.05, (n, n)))
+    columns = np.arange(p - n, p)
+    whole = compensate_arcsinh(events, unmixing, columns, cofactors=150.0)
+    parts = [
+        compensate_arcsinh(events[start : start + 331], unmixing, columns, cofactors=150.0)
+        for start in range(0, 1500, 331)
+    ]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    linear = events.astype(np.float64)
+    terms = np.abs(linear[:, columns]) @ np.abs(unmixing)  # what the stated error is relative to
+    linear[:, columns] = linear[:, columns] @ unmixing
+    error = np.abs(compensate_arcsinh(events, unmixing, columns) - linear)[:, columns]
+    assert (error <= (n + 2) * 6e-8 * terms).all()
 
 
 def test_in_place_into_out_and_from_other_layouts() -> None:

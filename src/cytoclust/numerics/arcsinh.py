@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numba import njit, prange
 
 from cytoclust.errors import ArgumentError
+from cytoclust.numerics.arcsinh_kernels import arcsinh_tasks, fused_tasks, inverse_tasks
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -19,134 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["arcsinh", "compensate_arcsinh", "inverse_arcsinh", "unmixing_matrix"]
 
 f4 = np.float32
-i4 = np.int32
 
 TILE_VALUES: Final = 1024  # values per vector loop: values, factors and offsets together fit in L1
-TILES_PER_TASK: Final = 64
-ROWS_PER_BLOCK: Final = 256
-LARGEST: Final = f4(np.finfo(f4).max)
-LN2: Final = f4(np.log(2))
 LARGEST_CONDITION: Final = 1e6  # float32 events have seven digits
-
-
-@njit(cache=True)
-def _as_bits(value):  # type: ignore[no-untyped-def]
-    return np.float32(value).view(np.int32)
-
-
-@njit(cache=True)
-def _as_value(bits):  # type: ignore[no-untyped-def]
-    return np.int32(bits).view(np.float32)
-
-
-@njit(cache=True, fastmath={"contract"})  # fused multiply-add only: IEEE values stay what they are
-def _arcsinh_value(x, factor, offset):  # type: ignore[no-untyped-def]
-    r"""Return sign(x) log(a + sqrt(a^2 + 1)) for a = \\|x\\| factor, without a branch or a division.
-
-    `offset` is log(2 / cofactor); it takes over where a overflows. Both polynomials are minimax
-    fits (Lawson) with absolute errors below 7e-8 and 3e-8.
-    """
-    size = abs(x)
-    a = size * factor
-    z = a * a
-    small = f4(2.0122535407e-02)
-    small = small * z - f4(4.2699581484e-02)
-    small = small * z + f4(7.4847618334e-02)
-    small = small * z - f4(1.6666288253e-01)
-    small = small * z * a + a
-    overflow = a > LARGEST
-    near = f4(0.5) * (a + np.sqrt(z + f4(1)))
-    far = size if overflow else a
-    t = far if a > f4(4096) else near
-    bits = _as_bits(t)
-    exponent = i4(i4(bits - i4(0x3F3504F3)) >> i4(23))
-    f = _as_value(i4(bits - i4(exponent << i4(23)))) - f4(1)
-    square = f * f
-    p = f4(-1.0224462335e-01)
-    p = p * f + f4(1.6141265276e-01)
-    p = p * f - f4(1.7166861771e-01)
-    p = p * f + f4(1.9910225509e-01)
-    p = p * f - f4(2.4980576033e-01)
-    p = p * f + f4(3.3334691418e-01)
-    log = f * square * p - f4(0.5) * square + f
-    large = log + (f4(exponent) * LN2 + (offset if overflow else LN2))
-    result = small if a < f4(0.5) else large
-    result = result if size <= LARGEST else size
-    return np.copysign(result, x)
-
-
-@njit(cache=True, fastmath={"contract"})
-def _arcsinh_span(values, factors, offsets):  # type: ignore[no-untyped-def]
-    """Transform contiguous values in place; a factor of 0 leaves a value as it is."""
-    # one array, read and written: with two that overlap LLVM falls back to the scalar loop
-    for i in range(values.size):
-        transformed = _arcsinh_value(values[i], factors[i], offsets[i])
-        values[i] = values[i] if factors[i] == f4(0) else transformed
-
-
-@njit(cache=True, parallel=True)
-def _arcsinh_tasks(values, out, factors, offsets, in_place):  # type: ignore[no-untyped-def]  # noqa: PLR0917
-    width = factors.size
-    task = width * TILES_PER_TASK
-    for k in prange((values.size + task - 1) // task):
-        for start in range(k * task, min((k + 1) * task, values.size), width):
-            stop = min(start + width, values.size)
-            if not in_place:
-                out[start:stop] = values[start:stop]
-            _arcsinh_span(out[start:stop], factors[: stop - start], offsets[: stop - start])
-
-
-@njit(cache=True)
-def _unmix_block(block, columns, unmixing, measured, total):  # type: ignore[no-untyped-def]  # noqa: PLR0917
-    """Replace `columns` of a block of rows by measured @ unmixing, summed in float64."""
-    n_rows, n = block.shape[0], columns.size
-    first = columns[0]
-    adjacent = columns[n - 1] - first == n - 1 and np.all(np.diff(columns) == 1)
-    if adjacent:
-        measured[:n_rows] = block[:, first : first + n]
-    else:
-        for r in range(n_rows):
-            for k in range(n):
-                measured[r, k] = block[r, columns[k]]
-    # always the same shape, so that BLAS takes the same way for every block and every chunk
-    np.dot(measured, unmixing, total)
-    if adjacent:
-        block[:, first : first + n] = total[:n_rows]
-    else:
-        for r in range(n_rows):
-            for k in range(n):
-                block[r, columns[k]] = f4(total[r, k])
-
-
-@njit(cache=True, parallel=True)
-def _fused_tasks(values, out, columns, unmixing, factors, offsets, in_place):  # type: ignore[no-untyped-def]  # noqa: PLR0917
-    n_rows = values.shape[0]
-    for task in prange((n_rows + ROWS_PER_BLOCK - 1) // ROWS_PER_BLOCK):
-        start = task * ROWS_PER_BLOCK
-        stop = min(start + ROWS_PER_BLOCK, n_rows)
-        if not in_place:
-            out[start:stop] = values[start:stop]
-        if columns.size:
-            measured = np.zeros((ROWS_PER_BLOCK, columns.size), np.float64)
-            total = np.empty((ROWS_PER_BLOCK, columns.size), np.float64)
-            _unmix_block(out[start:stop], columns, unmixing, measured, total)
-        if factors.size:
-            flat = out[start:stop].ravel()
-            for first in range(0, flat.size, factors.size):
-                last = min(first + factors.size, flat.size)
-                _arcsinh_span(flat[first:last], factors[: last - first], offsets[: last - first])
-
-
-@njit(cache=True, parallel=True)
-def _inverse_tasks(values, out, cofactors):  # type: ignore[no-untyped-def]
-    for task in prange((values.shape[0] + ROWS_PER_BLOCK - 1) // ROWS_PER_BLOCK):
-        start = task * ROWS_PER_BLOCK
-        for row in range(start, min(start + ROWS_PER_BLOCK, values.shape[0])):
-            for j in range(values.shape[1]):
-                value = values[row, j]
-                if cofactors[j] == cofactors[j]:
-                    value = f4(np.sinh(np.float64(value)) * cofactors[j])
-                out[row, j] = value
 
 
 def arcsinh(
@@ -190,7 +65,7 @@ def arcsinh(
     widths = _cofactor_array(cofactors, matrix.shape[1])
     if matrix.size:
         factors, offsets = _tiles(widths)
-        _arcsinh_tasks(matrix.reshape(-1), result.reshape(-1), factors, offsets, in_place)
+        arcsinh_tasks(matrix.reshape(-1), result.reshape(-1), factors, offsets, in_place)
     return result.reshape(values.shape) if out is None else out
 
 
@@ -229,8 +104,10 @@ def compensate_arcsinh(
 
     Notes
     -----
-    Sums are taken in float64 in a fixed order. Blocks of 256 events stay in cache between both
-    steps; the same bits on any number of threads and for any chunking of the events.
+    Sums are taken in float32, as the events are: the error is at most about n x 6e-8 of the sum of
+    the absolute terms (n = 20 and a largest intensity of 262,144: below 0.5 units, usually below
+    0.05). Blocks of 128 events stay in cache between both steps; the same bits on any number of
+    threads and for any chunking of the events.
 
     Examples
     --------
@@ -242,7 +119,7 @@ def compensate_arcsinh(
     """
     matrix, result, in_place = _prepared(values, out)
     places = np.ascontiguousarray(columns, dtype=np.int64)
-    inverse = np.ascontiguousarray(unmixing, dtype=np.float64)
+    inverse = np.ascontiguousarray(unmixing, dtype=f4)
     wrong_shape = inverse.shape != (places.size, places.size)
     if wrong_shape or np.unique(places).size != places.size or _outside(places, matrix.shape[1]):
         msg = (
@@ -251,10 +128,16 @@ def compensate_arcsinh(
             "matrix to the channels by name first."
         )
         raise ArgumentError(msg)
-    factors, offsets = np.zeros(0, f4), np.zeros(0, f4)
+    widths = np.full(matrix.shape[1], np.nan)
     if cofactors is not None:
-        factors, offsets = _tiles(_cofactor_array(cofactors, matrix.shape[1]))
-    _fused_tasks(matrix, result, places, inverse, factors, offsets, in_place)
+        widths = _cofactor_array(cofactors, matrix.shape[1])
+    others = np.setdiff1d(np.flatnonzero(~np.isnan(widths)), places)
+    touched = np.concatenate([places, others])
+    size = -(-places.size // 4) * 4
+    padded = np.zeros((size, size), f4)
+    padded[: places.size, : places.size] = inverse
+    factors, offsets = _constants(widths[touched])
+    fused_tasks(matrix, result, touched, places.size, padded, factors, offsets, in_place)
     return result.reshape(values.shape) if out is None else out
 
 
@@ -294,7 +177,7 @@ def inverse_arcsinh(
     [300.0]
     """
     matrix, result, _ = _prepared(values, out)
-    _inverse_tasks(matrix, result, _cofactor_array(cofactors, matrix.shape[1]))
+    inverse_tasks(matrix, result, _cofactor_array(cofactors, matrix.shape[1]))
     return result.reshape(values.shape) if out is None else out
 
 
@@ -387,9 +270,15 @@ def _cofactor_array(cofactors: ArrayLike, n_channels: int) -> NDArray[np.float64
 
 
 def _tiles(cofactors: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Repeat 1 / cofactor (0 for NaN) and log(2 / cofactor) over whole events, for long loops."""
+    """Repeat the constants of each channel over whole events, for long loops."""
+    factors, offsets = _constants(cofactors)
+    repeats = max(1, TILE_VALUES // max(cofactors.size, 1))
+    return np.tile(factors, repeats), np.tile(offsets, repeats)
+
+
+def _constants(cofactors: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return 1 / cofactor (0 for NaN) and log(2 / cofactor)."""
     untouched = np.isnan(cofactors)
     safe = np.where(untouched, 1.0, cofactors)
-    repeats = max(1, TILE_VALUES // max(cofactors.size, 1))
-    factors = np.tile(np.where(untouched, 0.0, 1.0 / safe).astype(f4), repeats)
-    return factors, np.tile((np.log(2.0) - np.log(safe)).astype(f4), repeats)
+    factors = np.where(untouched, 0.0, 1.0 / safe).astype(f4)
+    return factors, (np.log(2.0) - np.log(safe)).astype(f4)

@@ -191,10 +191,10 @@ def _screen(four, limits, block, stride, first, count, halves, part):
         a2, b2, c2, d2 = qa[2], qb[2], qc[2], qd[2]
         a3, b3, c3, d3 = qa[3], qb[3], qc[3], qd[3]
         for j in range(count):
-            part[j] -= (a0 * a[j] + b0 * b[j]) + (c0 * c[j] + d0 * d[j])
-            part[256 + j] -= (a1 * a[j] + b1 * b[j]) + (c1 * c[j] + d1 * d[j])
-            part[512 + j] -= (a2 * a[j] + b2 * b[j]) + (c2 * c[j] + d2 * d[j])
-            part[768 + j] -= (a3 * a[j] + b3 * b[j]) + (c3 * c[j] + d3 * d[j])
+            part[j] = (((part[j] - a0 * a[j]) - b0 * b[j]) - c0 * c[j]) - d0 * d[j]
+            part[256 + j] = (((part[256 + j] - a1 * a[j]) - b1 * b[j]) - c1 * c[j]) - d1 * d[j]
+            part[512 + j] = (((part[512 + j] - a2 * a[j]) - b2 * b[j]) - c2 * c[j]) - d2 * d[j]
+            part[768 + j] = (((part[768 + j] - a3 * a[j]) - b3 * b[j]) - c3 * c[j]) - d3 * d[j]
     limit0, limit1, limit2, limit3 = limits[0], limits[1], limits[2], limits[3]
     near0 = near1 = near2 = near3 = False
     for j in range(count):
@@ -265,7 +265,7 @@ def _search_together(
     halfs = np.empty(n_queries, dtype=np.float32)
     limits = np.full(n_queries, np.inf, dtype=np.float32)
     own_limits = np.empty(4, dtype=np.float32)
-    slack = EPSILON * (width // 4 + 8)  # width / 4 + 2 sums, and the norms
+    slack = EPSILON * (width // 2 + 8)  # of 6e-8 x width sums, and of the norms
     for query in range(n_queries):
         norm = 0.0
         for dimension in range(width):

@@ -100,7 +100,7 @@ def compensate(
     -----
     Works on the events of a sample wherever they stand, also after `filter_events`. Everything is
     checked before the first event is changed. Channels with ``scale`` = ``transformed`` are never
-    compensated. Sums are taken in float64; the result is the same on any number of threads.
+    compensated. Sums are taken in float32; the result is the same on any number of threads.
 
     References
     ----------
