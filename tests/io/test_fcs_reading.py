@@ -297,6 +297,9 @@ def test_spillover_by_name(build: Any, extra: dict[str, str]) -> None:
         ("2,C3,C3,1,0.2,0.1,1", "C3"),
         ("x", "number of channels"),
         ("2,C3,C1,1,nan,0.1,1", "not finite"),
+        ("2,C3,C1,100,20,10,100", "1 on its diagonal"),
+        ("2,C3,C1,0,1,1,0", "the entry of C1 is 0"),
+        ("2,C3,C1,1,0_2,0.1,1", "row 1, column 2"),
     ],
 )
 def test_wrong_spillover_does_not_stop_reading(build: Any, text: str, why: str) -> None:
@@ -306,6 +309,32 @@ def test_wrong_spillover_does_not_stop_reading(build: Any, text: str, why: str) 
     assert dataset.spillover is None
     assert why in dataset.spillover_problem
     np.testing.assert_array_equal(dataset.events, VALUES)
+
+
+@pytest.mark.parametrize("names", ["03,01", "P3,P1", "$P3N,$P1N", "C3 :: CD4,C1 :: CD8", "CD4,CD8"])
+def test_spillover_by_other_names(build: Any, names: str) -> None:
+    extra = {"SPILL": f"2,{names},1,0.2,0.1,1", "$P1S": "CD8", "$P3S": "CD4"}
+    matrix = read_fcs_datasets(build(VALUES.tobytes(), 4, [32] * 3, extra=extra))[0].spillover
+    assert matrix is not None
+    np.testing.assert_allclose(matrix.loc[["C1", "C3"], ["C1", "C3"]], [[1, 0.1], [0.2, 1]])
+
+
+def test_two_spillover_matrices(build: Any) -> None:
+    extra = {"$SPILLOVER": MATRIX, "SPILL": MATRIX}
+    same = read_fcs_datasets(build(VALUES.tobytes(), 4, [32] * 3, extra=extra))[0]
+    assert same.oddities == ()
+    extra["SPILL"] = MATRIX.replace("0.2", "0.3")
+    with pytest.warns(FcsWarning, match=r"\$SPILLOVER and SPILL hold different"):
+        other = read_fcs_datasets(build(VALUES.tobytes(), 4, [32] * 3, extra=extra))[0]
+    assert other.spillover_keyword == "$SPILLOVER"
+    assert other.spillover is not None
+    assert other.spillover.loc["C3", "C1"] == 0.2
+
+
+@pytest.mark.parametrize("extra", [{"$SPILLOVER": "0"}, {"$DFC2TO9": "0"}])
+def test_placeholder_is_no_spillover(build: Any, extra: dict[str, str]) -> None:
+    dataset = read_fcs_datasets(build(VALUES.tobytes(), 4, [32] * 3, extra=extra))[0]
+    assert (dataset.spillover, dataset.spillover_keyword, dataset.oddities) == (None, "", ())
 
 
 def test_duplicate_and_missing_names(build: Any) -> None:

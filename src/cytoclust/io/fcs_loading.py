@@ -178,8 +178,9 @@ class _Loading:
         block = np.empty(
             (0 if direct else min(decoder.rows, n_events), layout.n_channels), decoded_dtype(layout)
         )
-        for start in range(0, n_events, decoder.rows):
-            target = self.out[start : start + decoder.rows]
+        rows = decoder.rows * 4 if direct else decoder.rows
+        for start in range(0, n_events, rows):
+            target = self.out[start : start + rows]
             if direct:
                 self._read_into(target.reshape(-1).data.cast("B"))
                 self.n_not_finite += count_not_finite(target)
