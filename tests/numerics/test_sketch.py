@@ -77,7 +77,8 @@ def test_all_edges_are_summed_where_all_are_looked_at() -> None:
 def test_drawn_edges_estimate_all_edges(monkeypatch: pytest.MonkeyPatch) -> None:
     X, truth = populations(12_000, rare=60)
     full = sketch_events(X, n_prototypes=200, rng=np.random.default_rng(0))
-    monkeypatch.setattr(module, "QUERIES", 11_000)
+    monkeypatch.setattr(module, "ALL_EDGES", 11_000)
+    monkeypatch.setattr(module, "QUERIES", 5_500)
     drawn = sketch_events(X, n_prototypes=200, rng=np.random.default_rng(0))
     assert np.array_equal(full.nearest, drawn.nearest)
     assert drawn.n_sampled < 2000

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FAR_QUANTILE = 0.999  # of the distances of a cluster's own events; beyond, an event is far
-REACH_EVENTS = 2000  # events per cluster that its reach is measured on
+REACH_EVENTS = 1000  # events per cluster that its reach is measured on
 FIXED_SEED = 0  # of the search among prototypes: part of the map, not of the user's randomness
 
 
@@ -75,7 +75,7 @@ def measure_reach(
     """Measure per cluster how far its events lie from prototypes that they did not shape.
 
     An event moved its own prototype towards itself, which a new event did not; so the distance to
-    the second nearest prototype is taken, and of it the 0.999 quantile over at most 2,000 events.
+    the second nearest prototype is taken, and of it the 0.999 quantile over at most 1,000 events.
 
     Returns
     -------

@@ -93,6 +93,7 @@ def train(
     *,
     rng: np.random.Generator,
     rounds: int = 5,
+    rows_per_prototype: int = TRAINING_ROWS,
     spread: bool = True,
 ) -> NDArray[np.float32]:
     """Place prototypes by Lloyd's algorithm.
@@ -106,7 +107,9 @@ def train(
     rng
         Source of every random choice.
     rounds
-        Lloyd rounds, on at most 64 rows per prototype.
+        Lloyd rounds.
+    rows_per_prototype
+        Rows that the rounds see at most, drawn at random.
     spread
         Draw half of the seeds far from the others (probability by squared distance, as k-means++),
         so that small populations away from the rest get prototypes of their own.
@@ -116,8 +119,8 @@ def train(
     Prototypes (n_prototypes, width) float32. Bit-identical on any number of threads.
     """
     n_prototypes = min(n_prototypes, len(rows))
-    if len(rows) > TRAINING_ROWS * n_prototypes:
-        chosen = rng.choice(len(rows), size=TRAINING_ROWS * n_prototypes, replace=False)
+    if len(rows) > rows_per_prototype * n_prototypes:
+        chosen = rng.choice(len(rows), size=rows_per_prototype * n_prototypes, replace=False)
         rows = rows[np.sort(chosen)]
     prototypes = np.ascontiguousarray(rows[draw_rows(rows, n_prototypes, rng=rng, spread=spread)])
     for _ in range(rounds):

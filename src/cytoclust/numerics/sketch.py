@@ -30,9 +30,12 @@ if TYPE_CHECKING:
 EXACT_EVENTS = 50_000  # up to here `cluster_events` takes the graph of all events
 MAX_PROTOTYPES = 4096
 EVENTS_PER_PROTOTYPE = 16
-QUERIES = 200_000  # neighbour searches that the edges between prototypes may cost
-SKETCH_RECALL = 0.9
-MIN_SAMPLED = 4  # events per prototype whose edges are always looked at
+ALL_EDGES = 200_000  # up to here the edges of every event are looked at
+QUERIES = 100_000  # neighbour searches that the edges of drawn events may cost above that
+SKETCH_RECALL = 0.9  # of the neighbours whose edges are looked at
+MIN_SAMPLED = 2  # events per prototype whose edges are always looked at
+TRAINING_ROWS = 16  # rows per prototype that Lloyd rounds see
+TRAINING_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,7 @@ def sketch_events(
     """
     rows = padded(X)
     wanted = default_prototypes(len(rows)) if n_prototypes is None else n_prototypes
-    centers = train(rows, wanted, rng=rng)
+    centers = train(rows, wanted, rng=rng, rounds=TRAINING_ROUNDS, rows_per_prototype=TRAINING_ROWS)
     index = build_index(rows, rng=rng, n_probes=8, centers=centers)
     sizes = np.diff(index.cells.starts)
     nearest = np.empty(len(rows), dtype=np.int32)
@@ -176,11 +179,11 @@ def _draw_events(
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """Draw the events whose edges are looked at, and how many events each stands for.
 
-    All of them if the searches suffice; else in proportion to the cells' sizes, but at least four
-    per cell, so that the edges of rare populations are seen.
+    All of them up to 200,000; else in proportion to the cells' sizes, but at least two per
+    cell, so that the edges of rare populations are seen.
     """
     n_events = len(index.cells.order)
-    if n_events <= QUERIES:
+    if n_events <= ALL_EDGES:
         return np.arange(n_events, dtype=np.int32), np.ones(n_events)
     sizes = np.diff(index.cells.starts)
     share = QUERIES / (k + 1) / n_events

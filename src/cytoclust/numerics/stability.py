@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from cytoclust.numerics.leiden import leiden, rank_by_size
+from cytoclust.numerics.sketch import Edges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
     from scipy import sparse
-
-    from cytoclust.numerics.sketch import Edges
 
 STABLE = 0.75  # Jaccard from which a cluster counts as found again (Hennig 2008)
 STABLE_SHARE = 0.75  # of the clusters, from which a resolution counts as stable
@@ -156,6 +155,60 @@ def _adjusted_rand(
     largest = (own + other) / 2
     return (
         1.0 if largest - expected <= 1e-12 * largest else (both - expected) / (largest - expected)
+    )
+
+
+def match_clusters(
+    n_clusters: Callable[[float], int], wanted: int, start: float, *, rounds: int = 8
+) -> float:
+    """Find the resolution at which another graph of the same events gives as many clusters.
+
+    Parameters
+    ----------
+    n_clusters
+        Clusters at a resolution.
+    wanted
+        Clusters to reach.
+    start
+        Resolution to try first.
+    rounds
+        Resolutions to try at most.
+
+    Returns
+    -------
+    Of those tried, the one whose number of clusters is nearest to `wanted`.
+    """
+    low, high, resolution = 0.0, np.inf, start
+    best, nearest = start, np.inf
+    for _ in range(rounds):
+        found = n_clusters(resolution)
+        if abs(found - wanted) < nearest:
+            best, nearest = resolution, abs(found - wanted)
+        if found == wanted:
+            break
+        low, high = (resolution, high) if found < wanted else (low, resolution)
+        if low == 0.0 or high == np.inf:
+            resolution *= 1.5 if found < wanted else 1 / 1.5
+        else:
+            resolution = float(np.sqrt(low * high))
+    return best
+
+
+def count_clusters(graph: sparse.csr_matrix, nearest: NDArray[np.int32], resolution: float) -> int:
+    """Count the clusters that events have at a resolution; the visiting order is fixed."""
+    labels = leiden(graph, resolution, rng=np.random.default_rng(0))
+    return len(np.unique(labels[nearest]))
+
+
+def event_edges(graph: sparse.csr_matrix) -> Edges:
+    """List the edges of a symmetric graph of all events, each once."""
+    edges = graph.tocoo()
+    once = edges.row < edges.col
+    return Edges(
+        edges.row[once].astype(np.int32),
+        edges.col[once].astype(np.int32),
+        edges.data[once].astype(np.float64),
+        np.arange(graph.shape[0], dtype=np.int32),
     )
 
 

@@ -110,12 +110,18 @@ def leiden(
     from cytoclust.numerics.leiden_reference import by_igraph, by_leidenalg
     from cytoclust.numerics.threads import thread_limit
 
-    resolution = wanted_resolution(adata, resolution)
+    _check_resolution(adata, resolution)
     checks.check_one_of("objective", objective, ("modularity", "cpm"))
+    if resolution is None and objective == "cpm":
+        msg = "objective='cpm' needs a resolution; scan_resolutions chooses one of modularity."
+        raise ArgumentError(msg)
     checks.check_one_of("flavor", flavor, ("cytoclust", "igraph", "leidenalg"))
     graph = _graph(adata, neighbors_key)
     generator = np.random.default_rng(rng)
     with thread_limit(n_jobs):
+        if resolution is None:
+            made_with = adata.uns[neighbors_key or schema.NEIGHBORS]["params"].get("n_neighbors")
+            resolution = _chosen_resolution(adata, graph, n_neighbors=made_with)
         if flavor == "cytoclust":
             labels = find_communities(
                 graph, resolution, rng=generator, objective=objective, n_iterations=n_iterations
@@ -230,7 +236,7 @@ def leiden_sketched(
     from cytoclust.numerics.sketch import label_events, sketch_events
     from cytoclust.numerics.threads import thread_limit
 
-    resolution = wanted_resolution(adata, resolution)
+    _check_resolution(adata, resolution)
     check_neighbors(n_neighbors)
     if n_prototypes is not None:
         checks.check_positive("n_prototypes", n_prototypes)
@@ -239,6 +245,10 @@ def leiden_sketched(
     generator = np.random.default_rng(rng)
     with thread_limit(n_jobs):
         sketch = sketch_events(X, n_prototypes=n_prototypes, n_neighbors=n_neighbors, rng=generator)
+        if resolution is None:
+            resolution = _chosen_resolution(
+                adata, sketch.graph, sketch.nearest, n_neighbors=n_neighbors
+            )
         labels, own = label_events(
             sketch, find_communities(sketch.graph, resolution, rng=generator)
         )
@@ -324,13 +334,36 @@ def step_name(step: str, key_added: str) -> str:
     return step if key_added in {schema.LEIDEN, step} else f"{step}_{key_added}"
 
 
-def wanted_resolution(adata: AnnData, resolution: float | None) -> float:
-    """Return the resolution given, or the one chosen by stability; it must be above 0."""
+def _check_resolution(adata: AnnData, resolution: float | None) -> None:
+    """Refuse a resolution that is not above 0, and None where none was chosen."""
     if resolution is None:
-        scan = checks.require_step(adata, schema.SCAN_RESOLUTIONS, "tl.scan_resolutions")
-        resolution = float(scan["params"]["resolution"])
-    checks.check_positive("resolution", resolution)
-    return resolution
+        checks.require_step(adata, schema.SCAN_RESOLUTIONS, "tl.scan_resolutions")
+    else:
+        checks.check_positive("resolution", resolution)
+
+
+def _chosen_resolution(
+    adata: AnnData,
+    graph: sparse.csr_matrix,
+    nearest: NDArray[np.int32] | None = None,
+    *,
+    n_neighbors: int | None,
+) -> float:
+    """Return the resolution chosen by stability; on another graph, one with as many clusters.
+
+    `nearest` (n_events,) is the node of each event in a graph of prototypes.
+    """
+    from cytoclust.numerics.stability import count_clusters, match_clusters
+
+    chosen = checks.require_step(adata, schema.SCAN_RESOLUTIONS, "tl.scan_resolutions")["params"]
+    resolution = float(chosen["resolution"])
+    way = "exact" if nearest is None else "sketched"
+    if (chosen["clustering"], chosen["n_neighbors"]) == (way, n_neighbors):
+        return resolution
+    own = np.arange(graph.shape[0], dtype=np.int32) if nearest is None else nearest
+    return match_clusters(
+        lambda tried: count_clusters(graph, own, tried), int(chosen["n_clusters"]), resolution
+    )
 
 
 def check_neighbors(n_neighbors: int) -> None:

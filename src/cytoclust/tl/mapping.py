@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["map_events"]
 
 MANY_FAR = 0.01  # share of far events worth a warning; 0.001 is expected of the reference's own
+FEW = 10  # far events that may be chance in a small sample
 
 
 def map_events(
@@ -81,7 +82,7 @@ def map_events(
     Warns
     -----
     StudyWarning
-        More than 1 % of the events are far.
+        More than 1 % of the events, and more than ten, are far.
 
     Notes
     -----
@@ -132,7 +133,7 @@ def _record(adata: AnnData, params: dict[str, Any], far: NDArray[np.bool_]) -> N
         groups = pd.Series(far).groupby(adata.obs[schema.SAMPLE].astype(str).to_numpy())
         results["samples"] = pd.DataFrame({"n_events": groups.size(), "n_far": groups.sum()})
     checks.record(adata, schema.MAP_EVENTS, params, **results)
-    if far.mean() > MANY_FAR:
+    if far.sum() > max(FEW, MANY_FAR * len(far)):
         msg = (
             f"{results['n_far']} of {len(far)} events ({100 * far.mean():.1f} %) are far from every "
             f"population of the reference (obs['{schema.MAPPED_FAR}']; about 0.1 % are expected). "

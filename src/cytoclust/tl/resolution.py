@@ -29,7 +29,7 @@ def scan_resolutions(  # noqa: PLR0913, the options of a public verb
     adata: AnnData,
     resolutions: Sequence[float] | None = None,
     *,
-    n_replicates: int = 20,
+    n_replicates: int = 10,
     leave_out_key: str | None = None,
     n_neighbors: int = 15,
     markers: Sequence[str] | None = None,
@@ -71,7 +71,7 @@ def scan_resolutions(  # noqa: PLR0913, the options of a public verb
     None, or a copy with this slot written:
 
     ``uns["cytoclust"]["scan_resolutions"]``
-        ``params``, with the ``resolution`` chosen; ``table``, one row per resolution: n_clusters,
+        ``params``, with the ``resolution`` and ``n_clusters`` chosen; ``table``, one row per resolution: n_clusters,
         n_stable, share_stable, jaccard (mean over clusters), jaccard_events (mean over events),
         adjusted_rand, chosen; ``clusters``, one row per resolution and cluster: n_events, jaccard
         (mean over bootstrap samples), stable. With `leave_out_key` both add ``*_left_out``, and a
@@ -87,13 +87,17 @@ def scan_resolutions(  # noqa: PLR0913, the options of a public verb
 
     Notes
     -----
-    The graph of prototypes (`leiden_sketched`) is made once. In a bootstrap sample each event
+    Up to 50,000 events are scanned on the graph of all events, more on that of prototypes
+    (`leiden_sketched`); it is made once. In a bootstrap sample each event
     counts as often as it is drawn, and so do its edges; every sample is clustered at every
     resolution, and each cluster is compared with its best match there by Jaccard's index of their
     events. From a mean of 0.75 a cluster is stable [1]_. Chosen is the finest resolution at which at
     least three quarters of the clusters are stable; if there is none, the one with the largest
-    share. ``tl.leiden(adata, resolution=None)`` and ``tl.leiden_sketched`` take it. A resolution
-    means the same on the graph of all events. Linear in events; about 60 bytes per event.
+    share. ``tl.leiden(adata, resolution=None)`` and ``tl.leiden_sketched`` take it; on the graph
+    that was not scanned they take the resolution that gives as many clusters. Both numbers, 0.75,
+    are the usual ones for Jaccard's index; among rules of this kind on 32 simulated sets of 5 to 24
+    populations, shares from 0.65 to 0.8 agree best with the truth. Linear in events; about 60
+    bytes per event above 50,000 events.
 
     References
     ----------
@@ -110,22 +114,22 @@ def scan_resolutions(  # noqa: PLR0913, the options of a public verb
     >>> adata.obs["leiden"].nunique()
     3
     """
-    from cytoclust.numerics.sketch import sketch_events
+    from cytoclust.numerics.sketch import EXACT_EVENTS
     from cytoclust.numerics.stability import choose, partitions
     from cytoclust.numerics.threads import thread_limit
 
     wanted = _check_resolutions(RESOLUTIONS if resolutions is None else resolutions)
-    check_neighbors(n_neighbors)
-    _check_replicates(n_replicates)
+    _check_counts(n_replicates, n_neighbors)
     groups = None if leave_out_key is None else _groups(adata, leave_out_key)
     X, names = checks.event_matrix(adata, markers, use_rep=use_rep)
     check_enough(len(X))
     generator = np.random.default_rng(rng)
     with thread_limit(n_jobs):
-        sketch = sketch_events(X, n_neighbors=n_neighbors, rng=generator)
-        labels = partitions(sketch.graph, sketch.nearest, wanted, rng=generator)
+        exact = len(X) <= EXACT_EVENTS
+        edges = _edges(X, n_neighbors, exact=exact, rng=generator)
+        labels = partitions(edges.graph(), edges.nearest, wanted, rng=generator)
         judged = _replicate(
-            sketch.edges, labels, wanted, n_replicates=n_replicates, groups=groups, rng=generator,
+            edges, labels, wanted, n_replicates=n_replicates, groups=groups, rng=generator,
             progress=progress,
         )  # fmt: skip
     clusters = pd.concat(
@@ -143,6 +147,8 @@ def scan_resolutions(  # noqa: PLR0913, the options of a public verb
     adata = adata.copy() if copy else adata
     params = {
         "resolution": chosen,
+        "n_clusters": int(table["n_clusters"][table["chosen"]].iloc[0]),
+        "clustering": "exact" if exact else "sketched",
         "n_replicates": n_replicates,
         "leave_out_key": leave_out_key,
         "n_neighbors": n_neighbors,
@@ -158,7 +164,7 @@ def cluster_stability(
     adata: AnnData,
     *,
     cluster_key: str = schema.LEIDEN,
-    n_replicates: int = 20,
+    n_replicates: int = 10,
     leave_out_key: str | None = None,
     rng: int | np.random.Generator | None = 0,
     n_jobs: int | None = None,
@@ -201,15 +207,11 @@ def cluster_stability(
     MissingSlotError
         The column, or the record of how it was made, is not there.
     ArgumentError
-        Fewer than 2 replicates or values to leave out.
+        Fewer than 2 replicates or values.
 
     Notes
     -----
-    As `scan_resolutions`, at the resolution and on the markers of the clustering.
-
-    References
-    ----------
-    Hennig (2007), https://doi.org/10.1016/j.csda.2006.11.025
+    As `scan_resolutions`, which names the source, at the clustering's resolution and markers.
 
     Examples
     --------
@@ -221,21 +223,29 @@ def cluster_stability(
     >>> bool(adata.uns["cytoclust"]["cluster_stability"]["table"]["stable"].all())
     True
     """
-    from cytoclust.numerics.sketch import sketch_events
+    from cytoclust.numerics.sketch import EXACT_EVENTS
+    from cytoclust.numerics.stability import count_clusters, match_clusters
     from cytoclust.numerics.threads import thread_limit
 
-    _check_replicates(n_replicates)
+    _check_counts(n_replicates)
     checks.check_key(adata, cluster_key, remedy="Run tl.leiden or tl.leiden_sketched first.")
-    made = _clustering(adata, cluster_key)
+    made, exact = _clustering(adata, cluster_key)
     groups = None if leave_out_key is None else _groups(adata, leave_out_key)
     X, _ = checks.event_matrix(adata, made.get("markers"), use_rep=made.get("use_rep"))
     column = adata.obs[cluster_key].astype("category").cat.remove_unused_categories().cat
     resolution = float(made["resolution"])
     generator = np.random.default_rng(rng)
     with thread_limit(n_jobs):
-        sketch = sketch_events(X, n_neighbors=int(made.get("n_neighbors", 15)), rng=generator)
+        exact_here = exact and len(X) <= EXACT_EVENTS
+        edges = _edges(X, int(made.get("n_neighbors", 15)), exact=exact_here, rng=generator)
+        used = resolution
+        if exact != exact_here:  # as many clusters on the prototypes
+            graph, n_clusters = edges.graph(), len(column.categories)
+            used = match_clusters(
+                lambda r: count_clusters(graph, edges.nearest, r), n_clusters, resolution
+            )
         judged = _replicate(
-            sketch.edges, [column.codes.to_numpy().astype(np.int32)], [resolution],
+            edges, [column.codes.to_numpy().astype(np.int32)], [used],
             n_replicates=n_replicates, groups=groups, rng=generator, progress=progress,
         )  # fmt: skip
     table = _cluster_rows([way[0] for way in judged])
@@ -263,12 +273,30 @@ def cluster_stability(
     return adata if copy else None
 
 
-def _clustering(adata: AnnData, key: str) -> dict[str, Any]:
-    """Return the parameters of the clustering that wrote a column."""
+def _edges(
+    X: NDArray[np.float32], n_neighbors: int, *, exact: bool, rng: np.random.Generator
+) -> Edges:
+    """Join events by Jaccard weights: all of them, or those that stand for all."""
+    from cytoclust.numerics.knn import jaccard_graph, nearest_neighbors
+    from cytoclust.numerics.sketch import sketch_events
+    from cytoclust.numerics.stability import event_edges
+
+    if not exact:
+        return sketch_events(X, n_neighbors=n_neighbors, rng=rng).edges
+    found = nearest_neighbors(X, min(n_neighbors, len(X)) - 1, rng=rng)
+    return event_edges(jaccard_graph(found.rows))
+
+
+def _clustering(adata: AnnData, key: str) -> tuple[dict[str, Any], bool]:
+    """Return the parameters of the clustering that wrote a column, and if it was exact."""
     for step in (schema.LEIDEN_SKETCHED, schema.LEIDEN):
         kept = checks.recorded(adata, step_name(step, key))
         if kept is not None and ("markers" in kept["params"] or "use_rep" in kept["params"]):
-            return dict(kept["params"])
+            params = dict(kept["params"])
+            if step == schema.LEIDEN:
+                graph = adata.uns.get(params.get("neighbors_key") or schema.NEIGHBORS, {})
+                params["n_neighbors"] = graph.get("params", {}).get("n_neighbors", 15)
+            return params, step == schema.LEIDEN
     checks.require_step(adata, step_name(schema.LEIDEN_SKETCHED, key), "tl.leiden_sketched")
     raise AssertionError  # pragma: no cover
 
@@ -352,7 +380,8 @@ def _check_resolutions(resolutions: Sequence[float]) -> list[float]:
     return sorted({float(resolution) for resolution in resolutions})
 
 
-def _check_replicates(n_replicates: int) -> None:
+def _check_counts(n_replicates: int, n_neighbors: int = 15) -> None:
+    check_neighbors(n_neighbors)
     if n_replicates < 2:
         msg = f"n_replicates must be 2 or more; got {n_replicates}."
         raise ArgumentError(msg)
@@ -364,9 +393,7 @@ def _groups(adata: AnnData, key: str) -> tuple[NDArray[np.int64], list[str]]:
     column = adata.obs[key].astype("category").cat.remove_unused_categories().cat
     names = [str(name) for name in column.categories]
     if len(names) < 2:
-        msg = (
-            f"obs[{key!r}] must have 2 values or more to leave one out; it has "
-            f"{checks.listing(names)}. Leave leave_out_key out."
-        )
+        held = checks.listing(names)
+        msg = f"obs[{key!r}] must have 2 values or more to leave one out; it has {held}."
         raise ArgumentError(msg)
     return column.codes.to_numpy().astype(np.int64), names
