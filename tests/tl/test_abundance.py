@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 COLUMNS = [
     "population", "level", "parent", "denominator", "compartment", "contrast", "log2_fold_change",
     "ci_low", "ci_high", "std_error", "df", "statistic", "p_value", "fdr", "n_samples", "n_paired",
-    "method", "status", "reason",
+    "method", "status", "reason", "n_events", "size_factor", "alarm",
 ]  # fmt: skip
 KEYS = {"treatment_key": "visit", "compartment_key": "compartment", "donor_key": "patient"}
 VISITS = ("d0", "d7", "d28")
@@ -296,9 +296,15 @@ def test_composition_is_corrected_and_total_is_not() -> None:
     keys = {"treatment_key": "visit", "donor_key": "patient"}
     total = counts.sum().rename("total").reset_index()
     sheet = sheet.merge(total.set_axis(["sample", "total"], axis=1))
-    result = tl.differential_abundance(
-        counts, samples=sheet, **keys, denominator=("log_ratio", "total"), contrasts=["d7 - d0"]
-    )
+    with pytest.warns(StatisticsWarning, match="denominators disagree on 11 changes"):
+        result = tl.differential_abundance(
+            counts, samples=sheet, **keys, denominator=("log_ratio", "total"), contrasts=["d7 - d0"]
+        )
+    alarms = result.set_index(["population", "denominator"])["alarm"]
+    assert alarms[big, "log_ratio"] == ""
+    others = next(name for name in counts.index if name != big)
+    assert "log_ratio no change shown, total down" in alarms[others, "log_ratio"]
+    assert "phenotypes down" in alarms[others, "total"]
     others = result[result["population"] != big].groupby("denominator")["log2_fold_change"].median()
     assert abs(others["log_ratio"]) < 0.3
     assert others["total"] < -0.5
@@ -355,6 +361,300 @@ def test_alarm_when_most_populations_move_the_same_way() -> None:
         tl.differential_abundance(counts, samples=sheet, treatment_key="visit", donor_key="patient")
 
 
+def golden_contrast(result: pd.DataFrame) -> pd.Series:
+    short = {"d7 - d0": "d7", "d15 - d0": "d15", "d28 - d0": "d28", "d28 - d7": "28v7"}
+    return result["compartment"].replace({"BM - PB": "INT"}) + "_" + result["contrast"].map(short)
+
+
+def on_fixture(folder: Path, **options: object) -> pd.DataFrame:
+    result = tl.differential_abundance(
+        folder / "counts.csv",
+        samples=folder / "samples.csv",
+        treatment_key="time",
+        donor_key="patient",
+        compartment_key="compartment",
+        min_cells=0,
+        **options,  # type: ignore[arg-type]
+    )
+    return result.assign(cluster=result["population"], contrast=golden_contrast(result))
+
+
+def test_joint_binomial_model_agrees_with_lme4(shared: Path) -> None:
+    result = on_fixture(shared / "stats", method="glmm", joint=True, denominator="total")
+    golden = pd.read_csv(shared / "stats" / "r_glmer_p_pc_o.csv")
+    both = result.merge(golden, on=["cluster", "contrast"])
+    assert len(both) == 330
+    np.testing.assert_allclose(both["log2_fold_change"] * np.log(2), both["est"], atol=0.005)
+    np.testing.assert_allclose(both["statistic"], both["z"], atol=0.02)
+    assert set(both["method"] if "method" in both else both["method_x"]) == {"glmm_joint"}
+
+
+@pytest.mark.parametrize("name", [".", "null", "bystander"])
+def test_joint_voom_agrees_with_r(shared: Path, name: str) -> None:
+    folder = shared / "stats" / name
+    result = on_fixture(folder, joint=True, normalization="tmm")
+    golden = pd.read_csv(folder / "r_da.csv").query("method == 'voom_dupcorPC_TMM'")
+    both = result.merge(golden, on=["cluster", "contrast"])
+    assert len(both) == 330
+    np.testing.assert_allclose(np.log10(both["p_value"]), np.log10(both["p"]), atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::Warning:edgepython")
+def test_edger_agrees_with_r(shared: Path) -> None:
+    pytest.importorskip("edgepython")
+    result = on_fixture(shared / "stats", method="edger", joint=True, normalization="tmm")
+    golden = pd.read_csv(shared / "stats" / "r_da.csv").query("method == 'edgeR_QLF_fixPC_TMM'")
+    both = result.merge(golden, on=["cluster", "contrast"])
+    assert len(both) == 330
+    np.testing.assert_allclose(both["log2_fold_change"], both["log2fc"], atol=1e-4)
+    np.testing.assert_allclose(np.log10(both["p_value"]), np.log10(both["p"]), atol=1e-3)
+
+
+def test_edger_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts, sheet = simulated(30, n_donors=2)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ArgumentError, match=r"Install cytoclust\[edger\]"):
+        tl.differential_abundance(counts, samples=sheet, **KEYS, method="edger")
+
+
+@pytest.mark.parametrize("method", ["glmm", "lmm", "signflip"])
+def test_other_methods_find_the_planted_change_and_nothing_else(method: str) -> None:
+    counts, sheet = simulated(31, n_donors=16)
+    here = ((sheet["compartment"] == "PB") & (sheet["visit"] == "d7")).to_numpy()
+    counts.loc["c03", counts.columns[here]] *= 4
+    result = tl.differential_abundance(counts, samples=sheet, **KEYS, method=method)  # type: ignore[arg-type]
+    rows = by_key(result)
+    row = rows.loc[("c03", "PB", "d7 - d0")]
+    assert row["log2_fold_change"] == pytest.approx(2.0, abs=0.5)
+    assert row["fdr"] < 0.01
+    assert row["ci_low"] < row["log2_fold_change"] < row["ci_high"]
+    assert rows.loc[("c03", "BM - PB", "d7 - d0"), "log2_fold_change"] < -1
+    other = result[result["population"] != "c03"]
+    assert (other["p_value"] < 0.05).mean() < 0.1
+    assert set(result["status"]) <= {"ok", "singular"}
+
+
+@pytest.mark.parametrize("method", ["glmm", "lmm", "signflip"])
+def test_other_methods_do_not_depend_on_order(method: str) -> None:
+    counts, sheet = simulated(32, n_donors=18, n_populations=8)
+    sheet["visit"] = pd.Categorical(sheet["visit"], categories=VISITS)
+    sheet["compartment"] = pd.Categorical(sheet["compartment"], categories=["PB", "BM"])
+    expected = by_key(
+        tl.differential_abundance(counts, samples=sheet, **KEYS, method=method)  # type: ignore[arg-type]
+    )
+    rng = np.random.default_rng(33)
+    shuffled = counts.iloc[rng.permutation(len(counts)), rng.permutation(counts.shape[1])]
+    found = by_key(
+        tl.differential_abundance(
+            shuffled,
+            samples=sheet.sample(frac=1, random_state=3),
+            **KEYS,
+            method=method,  # type: ignore[arg-type]
+        )
+    )
+    for column in ("log2_fold_change", "std_error", "df", "p_value", "fdr"):
+        np.testing.assert_allclose(found[column], expected[column], rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:method 'glmm' estimates")
+def test_separated_cells_are_tested_and_flagged() -> None:
+    counts, sheet = simulated(34, n_donors=14, places=("PB",))
+    gone = (sheet["visit"] == "d7").to_numpy()
+    counts.loc["c02", counts.columns[gone]] = 0
+    keys = {"treatment_key": "visit", "donor_key": "patient"}
+    result = by_key(tl.differential_abundance(counts, samples=sheet, **keys, method="glmm"))
+    row = result.loc[("c02", "all", "d7 - d0")]
+    assert row["status"] == "separated"
+    assert "likelihood-ratio" in row["reason"]
+    assert row["p_value"] < 1e-6
+    assert -30 < row["log2_fold_change"] < -5
+    assert row["ci_high"] < 0
+    assert result.loc[("c02", "all", "d28 - d0"), "status"] in {"ok", "singular"}
+    counts.loc["c02", counts.columns[(sheet["visit"] == "d0").to_numpy()]] = 0
+    counts.loc["c02", counts.columns[(sheet["visit"] == "d28").to_numpy()]] += 10
+    result = by_key(tl.differential_abundance(counts, samples=sheet, **keys, method="glmm"))
+    row = result.loc[("c02", "all", "d7 - d0")]
+    assert (row["status"], row["reason"]) == (
+        "not estimable",
+        "no cells at any of the levels compared",
+    )
+    voom = by_key(tl.differential_abundance(counts, samples=sheet, **keys))
+    assert voom.loc[("c02", "all", "d28 - d0"), "p_value"] < 1e-6
+
+
+def test_binomial_variation_only_is_singular() -> None:
+    rng = np.random.default_rng(35)
+    _, sheet = simulated(35, n_donors=16, places=("PB",))
+    counts = pd.DataFrame(
+        rng.multinomial(20_000, np.full(10, 0.1), size=len(sheet)).T,
+        index=[f"c{k}" for k in range(10)],
+        columns=sheet["sample"],
+    )
+    result = tl.differential_abundance(
+        counts,
+        samples=sheet,
+        treatment_key="visit",
+        donor_key="patient",
+        method="glmm",
+        denominator="total",
+    )
+    singular = result["status"] == "singular"
+    assert singular.mean() > 0.5
+    assert result.loc[singular, "reason"].str.contains("no variance").all()
+    assert result["p_value"].notna().all()
+
+
+def test_signflip_needs_six_pairs() -> None:
+    counts, sheet = simulated(36, n_donors=5)
+    result = tl.differential_abundance(counts, samples=sheet, **KEYS, method="signflip")
+    assert (result["status"] == "too few").all()
+    assert result["reason"].str.contains("5 donors paired; a sign-flip test needs 6").all()
+    assert result["p_value"].isna().all()
+
+
+def test_few_donors_warn_with_a_binomial_model() -> None:
+    counts, sheet = simulated(37, n_donors=8, n_populations=5, places=("PB",))
+    with pytest.warns(StatisticsWarning, match="variance between donors from 8"):
+        tl.differential_abundance(
+            counts, samples=sheet, treatment_key="visit", donor_key="patient", method="glmm"
+        )
+
+
+def test_bead_counts_are_absolute_counts() -> None:
+    counts, sheet = simulated(38, places=("PB",))
+    total = counts.sum().to_numpy()
+    factor = np.where(sheet["visit"] == "d7", 4.0, 1.0)  # fourfold cells per volume at d7
+    sheet["beads"] = (total / factor / 10).round() + 1
+    sheet["per_ul"] = total / sheet["beads"]
+    keys = {"treatment_key": "visit", "donor_key": "patient", "denominator": "absolute"}
+    by_beads = tl.differential_abundance(counts, samples=sheet, **keys, beads_key="beads")
+    by_blood = tl.differential_abundance(counts, samples=sheet, **keys, absolute_key="per_ul")
+    change = by_key(by_beads).xs("d7 - d0", level="contrast")["log2_fold_change"]
+    assert change.median() == pytest.approx(2.0, abs=0.3)
+    np.testing.assert_allclose(
+        by_beads["log2_fold_change"], by_blood["log2_fold_change"], rtol=1e-6
+    )
+    with pytest.raises(ArgumentError, match="got both"):
+        tl.differential_abundance(
+            counts, samples=sheet, **keys, absolute_key="per_ul", beads_key="beads"
+        )
+    sheet.loc[0, "beads"] = 0
+    with pytest.warns(StatisticsWarning, match="1 samples without a number above 0 in 'beads'"):
+        tl.differential_abundance(counts, samples=sheet, **keys, beads_key="beads")
+
+
+def test_size_factor_and_events_stand_behind_each_row() -> None:
+    counts, sheet = simulated(39, places=("PB",))
+    keys = {"treatment_key": "visit", "donor_key": "patient", "min_cells": 0}
+    result = tl.differential_abundance(counts, samples=sheet, **keys, method="lmm")
+    plain = tl.differential_abundance(
+        counts, samples=sheet, **keys, method="lmm", denominator="total"
+    )
+    rows = by_key(result)
+    at = sheet["visit"].isin(["d0", "d7"]).to_numpy()
+    expected = counts.loc["c04", counts.columns[at]].sum()
+    assert rows.loc[("c04", "all", "d7 - d0"), "n_events"] == expected
+    assert (plain["size_factor"] == 1).all()
+    moved = plain["log2_fold_change"] - np.log2(result["size_factor"])
+    np.testing.assert_allclose(result["log2_fold_change"], moved, atol=0.02)  # balanced design
+
+
+def test_percentages_of_gated_data() -> None:
+    counts, sheet = simulated(40, n_donors=10, places=("PB",))
+    percent = 100 * counts / counts.sum()
+    later = (sheet["visit"] == "d28").to_numpy()
+    percent.loc["c01", percent.columns[later]] /= 3
+    percent.iloc[2, 4] = np.nan
+    keys = {"treatment_key": "visit", "donor_key": "patient", "values": "percent"}
+    for method in ("voom", "lmm", "signflip"):
+        result = tl.differential_abundance(percent, samples=sheet, **keys, method=method)  # type: ignore[arg-type]
+        row = by_key(result).loc[("c01", "all", "d28 - d0")]
+        assert row["log2_fold_change"] == pytest.approx(-np.log2(3), abs=0.5)
+        assert row["fdr"] < 0.05
+        assert set(result["denominator"]) == {"parent"}
+        missing = by_key(result).loc[("c02", "all", "d7 - d0")]
+        assert missing["n_paired"] == 9
+    with pytest.raises(ArgumentError, match="needs numbers of cells; got percentages"):
+        tl.differential_abundance(percent, samples=sheet, **keys, method="glmm")
+    with pytest.raises(ArgumentError, match="between 0 and 100"):
+        tl.differential_abundance(percent * 10, samples=sheet, **keys)
+    with pytest.raises(ArgumentError, match="shares of their own gates"):
+        tl.differential_abundance(percent, samples=sheet, **keys, denominator="total")
+
+
+def test_radium_223_table_runs_as_it_is(shared: Path) -> None:
+    table = pd.read_csv(shared / "data" / "radium223" / "panel_a_subset.csv")
+    table.insert(0, "sample", table["study_code"].astype(str) + " " + table["time"].astype(str))
+    sheet = table[["sample", "study_code", "time"]]
+    percent = table.set_index("sample").drop(columns=["study_code", "time"]).T
+    result = tl.differential_abundance(
+        percent,
+        samples=sheet,
+        treatment_key="time",
+        donor_key="study_code",
+        baseline="1",
+        values="percent",
+    )
+    assert len(result) == len(percent) * 4
+    assert (result["status"] == "ok").mean() > 0.9
+    assert result["n_paired"].max() <= 30
+
+
+def test_tree_aware_discoveries() -> None:
+    counts, sheet = simulated(41, n_donors=12, places=("PB",))
+    later = (sheet["visit"] == "d7").to_numpy()
+    counts.loc[["c00", "c01"], counts.columns[later]] *= 3
+    tree = {f"c{k:02d}": f"group {k // 4}" for k in range(12)} | {
+        f"group {g}": "" for g in range(3)
+    }
+    keys = {"treatment_key": "visit", "donor_key": "patient", "hierarchy": tree}
+    levels = ("leaf", "parent")
+    plain = tl.differential_abundance(counts, samples=sheet, **keys, levels=levels)
+    along = tl.differential_abundance(
+        counts, samples=sheet, **keys, levels=levels, multiplicity="tree"
+    )
+    np.testing.assert_array_equal(plain["p_value"], along["p_value"])
+    found = along[along["contrast"] == "d7 - d0"].set_index("population")["fdr"]
+    assert (found[["c00", "c01"]] < 0.05).all()
+    assert found.notna().all()
+    with pytest.raises(ArgumentError, match="needs a phenotype hierarchy"):
+        tl.differential_abundance(
+            counts, samples=sheet, treatment_key="visit", donor_key="patient", multiplicity="tree"
+        )
+
+
+def test_five_thousand_populations() -> None:
+    rng = np.random.default_rng(42)
+    _, sheet = simulated(42, n_donors=4, places=("PB",))
+    counts = pd.DataFrame(
+        rng.poisson(rng.gamma(2, 10, (5000, 1)), (5000, len(sheet))),
+        index=[f"c{k}" for k in range(5000)],
+        columns=sheet["sample"],
+    )
+    result = tl.differential_abundance(
+        counts, samples=sheet, treatment_key="visit", donor_key="patient"
+    )
+    assert len(result) == 5000 * 3
+    assert result["status"].isin(["ok", "too few"]).all()
+    assert (result.loc[result["status"] == "ok", "p_value"] < 0.05).mean() == pytest.approx(
+        0.05, abs=0.02
+    )
+
+
+def test_three_samples_per_group_without_donors() -> None:
+    counts, sheet = simulated(43, n_donors=3, places=("PB",))
+    sheet = sheet[sheet["visit"] != "d28"]
+    for method in ("voom", "lmm"):
+        result = tl.differential_abundance(
+            counts[sheet["sample"]],
+            samples=sheet,
+            treatment_key="visit",
+            method=method,  # type: ignore[arg-type]
+        )
+        assert (result["status"] == "ok").all()
+        assert set(result["n_samples"]) == {6}
+
+
 def test_few_populations_warn() -> None:
     counts, sheet = simulated(23, n_populations=2, places=("PB",))
     with pytest.warns(StatisticsWarning, match="rest on 2 populations"):
@@ -366,7 +666,9 @@ def test_bad_tables_are_refused() -> None:
     call = tl.differential_abundance
     with pytest.raises(ArgumentError, match="needs samples="):
         call(counts, **KEYS)
-    with pytest.raises(ArgumentError, match=r"method must be one of \[voom\]"):
+    with pytest.raises(
+        ArgumentError, match=r"method must be one of \[voom, glmm, lmm, signflip, edger\]"
+    ):
         call(counts, samples=sheet, **KEYS, method="ttest")  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="not below 0"):
         call(-counts, samples=sheet, **KEYS)

@@ -89,7 +89,7 @@ STEP = 1e-4  # of the residual deviation, for the second derivatives
 
 
 @njit(cache=True)
-def _block_inverse(s, present, inner, out):  # type: ignore[no-untyped-def]
+def _block_inverse(s, present, inner, out):  # type: ignore[no-untyped-def]  # noqa: PLR0917
     """Write the inverse covariance of a block's present samples (0 elsewhere); its log determinant."""
     n = len(present)
     at = np.empty(n, np.int64)
@@ -151,8 +151,8 @@ def _coefficients(s, y, X, present, starts, inner, inverses):  # type: ignore[no
 
 
 @njit(cache=True)
-def _slopes(s, y, X, starts, inner, inverses, beta, covariance, gradient, middle):  # type: ignore[no-untyped-def]  # noqa: PLR0917
-    """Derivatives by `s`: of the deviance into `gradient` (3,), of the information into `middle`."""
+def _slopes(s, y, X, starts, inner, inverses, beta, covariance, gradient, middle):  # type: ignore[no-untyped-def]  # noqa: PLR0912, PLR0917
+    """Fill in derivatives by `s`: `gradient` (3,) of the deviance, `middle` of the information."""
     p = X.shape[1]
     gradient[:] = 0.0
     middle[:] = 0.0
@@ -261,7 +261,7 @@ def _fit_one(y, X, present, starts, inner, active, out_cov, out_middle):  # type
 
 
 @njit(cache=True, parallel=True)
-def _fit_all(y, X, present, starts, inner, active, out_s, out_beta, out_cov, out_middle, out_hess):  # type: ignore[no-untyped-def]  # noqa: PLR0917
+def _fit_all(y, X, present, starts, inner, active, out_s, out_beta, out_cov, out_middle, out_hess):  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917
     for k in prange(len(y)):
         s, beta, hessian = _fit_one(
             y[k], X, present[k], starts, inner, active, out_cov[k], out_middle[k]
@@ -328,7 +328,9 @@ def fit_linear(
     loaded = cov @ C
     slope = np.einsum("kpj,kmpq,kqj->kmj", loaded, middle, loaded)
     uncertain = np.einsum("kmj,kml,klj->kj", slope, _pseudo_inverse(hessian), slope) * 2
-    df = np.divide(2 * variance**2, uncertain, out=np.full(variance.shape, np.nan), where=uncertain > 0)
+    df = np.divide(
+        2 * variance**2, uncertain, out=np.full(variance.shape, np.nan), where=uncertain > 0
+    )
     allowed = usable[:, None] & estimable_rows(present, X, C)
     values = (beta @ C * scale[:, None], np.sqrt(variance) * scale[:, None], df)
     estimate, std_error, df = (np.where(allowed, value, np.nan) for value in values)
@@ -336,7 +338,9 @@ def fit_linear(
     return LinearFit(estimate, std_error, df, deviations)
 
 
-def estimable_rows(present: NDArray[np.bool_], design: Floats, contrasts: Floats) -> NDArray[np.bool_]:
+def estimable_rows(
+    present: NDArray[np.bool_], design: Floats, contrasts: Floats
+) -> NDArray[np.bool_]:
     """Which contrasts (K, J) the samples present in each row (K, n) can estimate."""
     patterns, where = np.unique(present, axis=0, return_inverse=True)
     span = fit_rows(np.where(patterns, 0.0, np.nan), design).span

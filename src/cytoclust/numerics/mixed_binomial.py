@@ -63,7 +63,7 @@ def _log_likelihood(cells, trials, eta):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _weigh(cells, trials, eta, out):  # type: ignore[no-untyped-def]
+def _weigh(cells, trials, eta, out):  # type: ignore[no-untyped-def]  # noqa: PLR0917
     """Score, weight and derivative of the weight of one sample: ``out[0:3]``."""
     p = 1 / (1 + np.exp(-eta))
     out[0] = cells - trials * p
@@ -124,7 +124,7 @@ def _mode(cells, trials, fixed, S, a, parts, inverse):  # type: ignore[no-untype
 
 
 @njit(cache=True)
-def _curvature(S, parts, B, inverse):  # type: ignore[no-untyped-def]
+def _curvature(S, parts, B, inverse):  # type: ignore[no-untyped-def]  # noqa: PLR0917
     """Invert ``I + W^.5 S W^.5``; its log determinant."""
     n = len(S)
     for i in range(n):
@@ -199,7 +199,7 @@ def _deviations(P, inner, given, gradient, information):  # type: ignore[no-unty
 
 
 @njit(cache=True)
-def _evaluate(x, cells, trials, offset, X, starts, inner, active, a, gradient, information):  # type: ignore[no-untyped-def]  # noqa: PLR0917
+def _evaluate(x, cells, trials, offset, X, starts, inner, active, a, gradient, information):  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917
     """Laplace log-likelihood at `x` = coefficients and standard deviations, with gradient."""
     p = X.shape[1]
     fixed = offset + times(X, x[:p])
@@ -238,6 +238,20 @@ def _inverse(information):  # type: ignore[no-untyped-def]
         for j in range(size):
             found[i, j] /= scale[i] * scale[j]
     return found
+
+
+@njit(cache=True)
+def _metric(information, gradient, x, p):  # type: ignore[no-untyped-def]  # noqa: PLR0917
+    """Inverse of the information, with the curvature that a vanishing deviation has.
+
+    Near 0 the likelihood depends on the squared deviation: its curvature is slope over deviation,
+    while the expected information goes to 0.
+    """
+    size = len(x)
+    raised = information.copy()
+    for k in range(p, size):
+        raised[k, k] = max(raised[k, k], abs(gradient[k]) / max(abs(x[k]), 1e-8))
+    return _inverse(raised)
 
 
 @njit(cache=True)
@@ -281,7 +295,7 @@ def _fit_one(cells, trials, offset, X, starts, inner, active, rounds):  # type: 
     value = _evaluate(
         x, cells, trials, offset, X, starts, inner, active, a, gradient, information
     )  # fmt: skip
-    H = _inverse(information)
+    H = _metric(information, gradient, x, p)
     done, fresh = False, True
     for _ in range(rounds):
         step = times(H, gradient)
@@ -290,7 +304,7 @@ def _fit_one(cells, trials, offset, X, starts, inner, active, rounds):  # type: 
             if fresh:
                 done = True
                 break
-            H, fresh = _inverse(information), True
+            H, fresh = _metric(information, gradient, x, p), True
             continue
         longest = np.abs(step).max()
         scale = min(1.0, 3.0 / longest)
@@ -310,7 +324,7 @@ def _fit_one(cells, trials, offset, X, starts, inner, active, rounds):  # type: 
             if fresh:
                 done = decrement < 1e-4
                 break
-            H, fresh = _inverse(information), True
+            H, fresh = _metric(information, gradient, x, p), True
             continue
         moved, turned = trial - x, gradient - new_gradient
         curvature = (moved * turned).sum()
@@ -335,7 +349,7 @@ def _fit_one(cells, trials, offset, X, starts, inner, active, rounds):  # type: 
 
 
 @njit(cache=True, parallel=True)
-def _fit_all(cells, trials, offset, X, starts, inner, active, rounds, x, covariance, values, done):  # type: ignore[no-untyped-def]  # noqa: PLR0917
+def _fit_all(cells, trials, offset, X, starts, inner, active, rounds, x, covariance, values, done):  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917
     for k in prange(len(cells)):
         found, cov, value, finished = _fit_one(
             cells[k], trials[k], offset[k], X, starts, inner, active, rounds

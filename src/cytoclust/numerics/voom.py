@@ -20,8 +20,11 @@ __all__ = [
     "ContrastFit",
     "block_correlation",
     "fit_abundance",
+    "fit_values",
+    "log_abundance",
     "reference_rows",
     "size_factors",
+    "tmm_factors",
     "trimmed_mean",
     "welch_difference",
 ]
@@ -87,6 +90,52 @@ def size_factors(counts: Floats, totals: Floats, steady: NDArray[np.bool_] | Non
     logs = np.log(used + 0.5)
     factors = np.exp(trimmed_mean(logs - logs.mean(axis=1, keepdims=True), 0.2)) / totals
     return np.asarray(factors / np.exp(np.log(factors).mean()), dtype=np.float64)
+
+
+def tmm_factors(counts: Floats, totals: Floats) -> Floats:
+    """Trimmed mean of M-values: size factors from weighted log ratios to one reference sample.
+
+    Parameters
+    ----------
+    counts, totals
+        As in `size_factors`.
+
+    Returns
+    -------
+    (n,) array
+        Factors with geometric mean 1.
+
+    References
+    ----------
+    Robinson and Oshlack 2010, doi:10.1186/gb-2010-11-3-r25.
+    """
+    rows = counts[(counts > 0).any(axis=1)]
+    upper = np.quantile(rows / totals, 0.75, axis=0)
+    if np.median(upper) < 1e-20:
+        reference = int(np.argmax(np.sqrt(rows).sum(axis=0)))
+    else:
+        reference = int(np.argmin(np.abs(upper - upper.mean())))
+    against = rows[:, reference] / totals[reference]
+    factors = np.ones(counts.shape[1])
+    for i in range(len(factors)):
+        share = rows[:, i] / totals[i]
+        both = (share > 0) & (against > 0)
+        ratio = np.log2(share[both] / against[both])
+        if not len(ratio) or np.abs(ratio).max() < 1e-6:
+            continue
+        level = (np.log2(share[both]) + np.log2(against[both])) / 2
+        variance = (1 - share[both]) / rows[both, i] + (1 - against[both]) / rows[both, reference]
+        kept = _middle(ratio, 0.3) & _middle(level, 0.05)
+        mean = (ratio[kept] / variance[kept]).sum() / (1 / variance[kept]).sum()
+        factors[i] = 2.0**mean if np.isfinite(mean) else 1.0
+    return np.asarray(factors / np.exp(np.log(factors).mean()), dtype=np.float64)
+
+
+def _middle(values: Floats, trim: float) -> NDArray[np.bool_]:
+    """Values whose rank lies outside the trimmed tails."""
+    rank = stats.rankdata(values)
+    low = np.floor(len(values) * trim) + 1
+    return np.asarray((rank >= low) & (rank <= len(values) + 1 - low))
 
 
 def block_correlation(
@@ -173,7 +222,7 @@ def _independent_squares(
     return squares, slopes, np.column_stack([np.maximum(free, 0), real]).astype(float), enough
 
 
-def _log_abundance(counts: Floats, library: Floats) -> Floats:
+def log_abundance(counts: Floats, library: Floats) -> Floats:
     """Log2 cells per million with half a cell added; NaN where the library size is NaN."""
     return np.asarray(np.log2((counts + 0.5) / (library + 1) * 1e6), dtype=np.float64)
 
@@ -184,7 +233,7 @@ def _precision(counts: Floats, library: Floats, *, fit: RowFit, design: Floats) 
     if with_replicates.sum() < 2:
         return np.ones_like(counts)
     sizes = np.log2(library + 1)
-    values = np.where(np.isfinite(sizes), _log_abundance(counts, library), np.nan)
+    values = np.where(np.isfinite(sizes), log_abundance(counts, library), np.nan)
     level = np.nanmean(values, axis=1) + np.nanmean(sizes, axis=1) - np.log2(1e6)
     used = with_replicates & (np.where(np.isfinite(sizes), counts, 0).sum(axis=1) > 0)
     if used.sum() < 2:
@@ -241,7 +290,7 @@ def fit_abundance(
     doi:10.2202/1544-6115.1027.
     """
     library = np.broadcast_to(library, counts.shape)
-    y = _log_abundance(counts, library)
+    y = log_abundance(counts, library)
     weights = _precision(counts, library, fit=fit_rows(y, design), design=design)
     rho = 0.0
     if blocks is not None:
@@ -250,11 +299,49 @@ def fit_abundance(
         weights = _precision(counts, library, fit=plain, design=design)
         rho = block_correlation(y, design, weights, blocks=blocks)
     fit = fit_rows(y, design, weights=weights, blocks=blocks, correlation=rho)
-    unscaled = _contrast_deviations(fit, design, contrasts, blocking=(blocks, rho))
-    variances, df = moderate_variances(fit.sigma**2, fit.df_residual)
+    return _moderated(fit, design, contrasts, blocking=(blocks, rho)), rho
+
+
+def fit_values(
+    values: Floats, design: Floats, *, contrasts: Floats, blocks: Codes | None
+) -> tuple[ContrastFit, float]:
+    """Test contrasts of log abundances whose cells are not known (limma-trend).
+
+    Parameters
+    ----------
+    values
+        (K, n) log2 abundances, NaN where missing.
+    design, contrasts, blocks
+        As in `fit_abundance`.
+
+    Returns
+    -------
+    ContrastFit
+        As of `fit_abundance`; variances are moderated towards a trend over the mean level.
+    float
+        Consensus correlation within donors.
+    """
+    rho = 0.0 if blocks is None else block_correlation(values, design, None, blocks=blocks)
+    fit = fit_rows(values, design, blocks=blocks, correlation=rho)
+    present = np.isfinite(values)
+    level = np.where(present, values, 0.0).sum(axis=1) / np.maximum(present.sum(axis=1), 1)
+    return _moderated(fit, design, contrasts, blocking=(blocks, rho), trend=level), rho
+
+
+def _moderated(
+    fit: RowFit,
+    design: Floats,
+    contrasts: Floats,
+    *,
+    blocking: tuple[Codes | None, float],
+    trend: Floats | None = None,
+) -> ContrastFit:
+    """Contrasts with moderated standard errors."""
+    unscaled = _contrast_deviations(fit, design, contrasts, blocking=blocking)
+    variances, df = moderate_variances(fit.sigma**2, fit.df_residual, trend=trend)
     std_error = unscaled * np.sqrt(variances)[:, None]
     estimate = np.where(np.isfinite(std_error), fit.coefficients @ contrasts, np.nan)
-    return ContrastFit(estimate, std_error, np.broadcast_to(df[:, None], estimate.shape)), rho
+    return ContrastFit(estimate, std_error, np.broadcast_to(df[:, None], estimate.shape))
 
 
 def _contrast_deviations(

@@ -12,13 +12,18 @@ import pandas as pd
 from cytoclust import get, schema
 from cytoclust.checks import check_one_of, check_positive, listing, logger
 from cytoclust.errors import ArgumentError
+from cytoclust.tl.alarms import add_alarms, warn_of_alarms
 from cytoclust.tl.counts_fit import (
     Denominator,
     Method,
+    Normalization,
     Options,
+    Rows,
     counts_result,
-    log_ratio_library,
+    warn_of_few_donors,
 )
+from cytoclust.tl.counts_library import library_of
+from cytoclust.tl.counts_methods import require_edger
 from cytoclust.tl.counts_table import (
     Abundance,
     direct_parents,
@@ -27,22 +32,18 @@ from cytoclust.tl.counts_table import (
     hierarchy_table,
 )
 from cytoclust.tl.design import Design, design
-from cytoclust.tl.results import (
-    warn_of_exclusions,
-    warn_of_one_sided_change,
-)
-from cytoclust.tl.sheet import as_text, refuse_unknown_column
+from cytoclust.tl.multiplicity import tree_adjusted
+from cytoclust.tl.results import TESTED, warn_of_exclusions
+from cytoclust.tl.sheet import as_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
-    from numpy.typing import NDArray
 
 __all__ = ["differential_abundance"]
 
 Level = Literal["leaf", "parent", "cluster"]
-MIN_PARENT = 10  # cells of the parent below which a share of it means nothing
 
 
 def differential_abundance(  # noqa: PLR0913, the study's columns are named one by one
@@ -63,7 +64,13 @@ def differential_abundance(  # noqa: PLR0913, the study's columns are named one 
     cluster_key: str = schema.LEIDEN,
     hierarchy: pd.DataFrame | Mapping[str, str] | None = None,
     absolute_key: str | None = None,
+    beads_key: str | None = None,
     min_cells: float = 3,
+    joint: bool = False,
+    normalization: Normalization = "trimmed",
+    values: Literal["counts", "percent"] = "counts",
+    multiplicity: Literal["family", "tree"] = "family",
+    rng: int = 0,
 ) -> pd.DataFrame:
     """Test which populations change over treatment, within each compartment and between them.
 
@@ -87,10 +94,12 @@ def differential_abundance(  # noqa: PLR0913, the study's columns are named one 
     contrasts
         ``"d7 - d0"`` texts or name -> {level: weight}. See `design`.
     method
-        ``voom``.
+        ``voom`` (limma-voom); ``glmm`` (binomial mixed model, effects nearest to unbiased); ``lmm``
+        (linear mixed model of log ratios); ``signflip`` (permutation within donors, a sanity check);
+        ``edger`` (quasi-likelihood; optional package).
     denominator
         What abundance is relative to, one or several: ``log_ratio`` (corrected for composition),
-        ``total`` cells, ``parent`` phenotype, ``absolute`` (with `absolute_key`).
+        ``total`` cells, ``parent`` phenotype, ``absolute`` (with `absolute_key` or `beads_key`).
     levels
         ``leaf``: the populations of `groupby`; ``parent``: the inner nodes of the hierarchy, each
         with all below it; ``cluster``: those of `cluster_key`.
@@ -100,19 +109,38 @@ def differential_abundance(  # noqa: PLR0913, the study's columns are named one 
         Index = population with column ``parent``, or child -> parent; by default as recorded by
         ``tl.annotate_phenotypes``.
     absolute_key
-        Column of the sheet with the concentration of all counted cells (cells per volume).
+        Column of the sheet with the blood count: the concentration of all counted cells.
+    beads_key
+        Column with the number of counting beads acquired with each sample (the same number per
+        volume in all).
     min_cells
         A population is tested in a compartment if it has this many cells in at least as many
         samples as the rarest level has; 0 tests all.
+    joint
+        Fit one model over all compartments, with effects of donor and of donor in a compartment.
+        Pools their variances: a noisier compartment then makes false discoveries.
+    normalization
+        Size factors of ``log_ratio``: ``trimmed`` mean of log ratios, or ``tmm``.
+    values
+        ``percent`` for a table of percentages (0 to 100, empty where not measured), each of a gate
+        of its own: `denominator` is then ``parent``, and weights for numbers of cells are lacking.
+    multiplicity
+        ``family``: Benjamini-Hochberg per level, denominator, compartment and contrast. ``tree``:
+        along the hierarchy, a population counting only within a significant parent.
+    rng
+        Seed of the Monte-Carlo sign flips.
 
     Returns
     -------
     DataFrame
         One row per population x compartment x contrast, always: population, level, parent,
         denominator, compartment, contrast, log2_fold_change, ci_low, ci_high (95 %), std_error, df,
-        statistic, p_value, fdr, n_samples, n_paired, method, status, reason. `n_samples` counts the
-        samples at the levels compared, `n_paired` the donors that have them all. `status` is ok,
-        too few or not estimable, with the reason.
+        statistic, p_value, fdr, n_samples, n_paired, method, status, reason, n_events, size_factor,
+        alarm. `n_samples` counts the samples at the levels compared, `n_events` their cells,
+        `n_paired` the donors that have them all. `size_factor` is the ratio of size factors that was
+        taken out of the change. `status` is ok, singular (a random effect without variance),
+        separated (no cells at a level), too few or not estimable, with the reason. `alarm` says
+        where the reference of the log ratio is in doubt or denominators disagree.
 
     Raises
     ------
@@ -170,13 +198,19 @@ def differential_abundance(  # noqa: PLR0913, the study's columns are named one 
     >>> len(found), set(found["contrast"])
     (6, {'d7 - d0'})
     """
-    options = _options(method, denominator, min_cells=min_cells, absolute_key=absolute_key)
+    options = _options(
+        method, denominator, absolute_key=absolute_key, beads_key=beads_key, min_cells=min_cells,
+        joint=joint, normalization=normalization, values=values, rng=rng,
+    )  # fmt: skip
+    check_one_of("multiplicity", multiplicity, ("family", "tree"))
     wanted = _choices("levels", levels, get_args(Level))
     if isinstance(data, (pd.DataFrame, str, os.PathLike)):
         if "cluster" in wanted:
             msg = "levels='cluster' needs an AnnData with events; got a counts table. Give the cluster counts as data."
             raise ArgumentError(msg)
-        leaf = from_tables(data, samples, sample_key=sample_key, groupby=groupby)
+        leaf = from_tables(
+            data, samples, sample_key=sample_key, groupby=groupby, percent=options.percent
+        )
     else:
         leaf = from_anndata(data, groupby, samples=samples, sample_key=sample_key)
     if hierarchy is not None:
@@ -191,6 +225,7 @@ def differential_abundance(  # noqa: PLR0913, the study's columns are named one 
         contrasts=contrasts,
     ).without(list(leaf.totals.index[leaf.totals <= 0]), "no events")
     warn_of_exclusions(plan)
+    warn_of_few_donors(plan, options.method)
     tables = []
     for level in wanted:
         if level == "cluster":
@@ -199,29 +234,97 @@ def differential_abundance(  # noqa: PLR0913, the study's columns are named one 
         else:
             tables.append(level_table(leaf, plan, options, rows=level, beside="parent" in wanted))
     result = pd.concat(tables, ignore_index=True)
-    logger.info(
-        "differential_abundance: %d rows, %d ok", len(result), (result["status"] == "ok").sum()
+    if multiplicity == "tree":
+        result = along_the_tree(result, leaf.tree)
+    result = add_alarms(
+        result,
+        np.concatenate(
+            [
+                np.full(len(table), level != "parent")
+                for table, level in zip(tables, wanted, strict=True)
+            ]
+        ),
     )
+    warn_of_alarms(result)
+    n_tested = int(result["status"].isin(TESTED).sum())
+    logger.info("differential_abundance: %d rows, %d tested", len(result), n_tested)
     return result
 
 
 def _options(
-    method: str, denominator: str | Sequence[str], *, min_cells: float, absolute_key: str | None
+    method: str,
+    denominator: str | Sequence[str],
+    *,
+    min_cells: float,
+    absolute_key: str | None,
+    beads_key: str | None,
+    joint: bool,
+    normalization: str,
+    values: str,
+    rng: int,
 ) -> Options:
     """Check the options that do not depend on the data."""
     check_one_of("method", method, get_args(Method))
+    check_one_of("normalization", normalization, get_args(Normalization))
+    check_one_of("values", values, ("counts", "percent"))
     chosen = _choices("denominator", denominator, get_args(Denominator))
     if min_cells:
         check_positive("min_cells", min_cells)
-    if "absolute" in chosen and absolute_key is None:
-        msg = "denominator 'absolute' needs absolute_key=, the column with cells per volume; got None. Name it."
+    if "absolute" in chosen and (absolute_key is None) == (beads_key is None):
+        msg = (
+            "denominator 'absolute' needs absolute_key=, the column with cells per volume, or beads_key=, "
+            f"that with counted beads; got {'both' if absolute_key else 'neither'}. Name one."
+        )
         raise ArgumentError(msg)
+    if method == "edger":
+        require_edger()
+    if method == "signflip" and joint:
+        msg = "joint=True needs a model of all compartments; got method 'signflip', which has none. Leave joint out."
+        raise ArgumentError(msg)
+    if values == "percent":
+        if method in {"glmm", "edger"}:
+            msg = f"method {method!r} needs numbers of cells; got percentages. Use voom, lmm or signflip."
+            raise ArgumentError(msg)
+        if chosen not in {("log_ratio",), ("parent",)}:
+            msg = f"percentages are shares of their own gates, denominator 'parent'; got {listing(chosen)}. Leave it out."
+            raise ArgumentError(msg)
+        chosen = ("parent",)
     return Options(
         method=cast("Method", method),
         denominators=cast("tuple[Denominator, ...]", chosen),
         min_cells=min_cells,
         absolute_key=absolute_key,
+        beads_key=beads_key,
+        joint=joint,
+        normalization=cast("Normalization", normalization),
+        percent=values == "percent",
+        seed=rng,
     )
+
+
+def along_the_tree(result: pd.DataFrame, tree: pd.DataFrame | None) -> pd.DataFrame:
+    """Replace false discovery rates by those along the hierarchy, per denominator, place, contrast."""
+    if tree is None:
+        msg = "multiplicity='tree' needs a phenotype hierarchy; none is recorded. Run tl.annotate_phenotypes or give hierarchy=."
+        raise ArgumentError(msg)
+    fdr = result["fdr"].to_numpy(np.float64).copy()
+    phenotypes = np.flatnonzero((result["level"] == "phenotype").to_numpy())
+    families = result.iloc[phenotypes].groupby(
+        ["denominator", "compartment", "contrast"], sort=False
+    )
+    up = dict(zip(tree.index.astype(str), as_text(tree["parent"]), strict=True))
+    for where in families.indices.values():
+        rows = phenotypes[where]
+        names = result["population"].to_numpy(str)[rows]
+        first = {name: i for i, name in reversed(list(enumerate(names)))}
+        parents = []
+        for name, parent in zip(names, result["parent"].to_numpy(str)[rows], strict=True):
+            above = parent
+            while above and (above not in first or above == name):  # a node that was not asked for
+                above = up.get(above, "")
+            parents.append(first.get(above, -1))
+        fdr[rows] = tree_adjusted(result["p_value"].to_numpy(np.float64)[rows], parents)
+    return result.assign(fdr=fdr)
 
 
 def _choices(name: str, given: str | Sequence[str], options: Sequence[str]) -> tuple[str, ...]:
@@ -263,58 +366,18 @@ def level_table(
         labels.loc[own, "population"] += ", not named further"
     results = []
     for denominator in options.denominators:
-        library = _library(
-            (denominator, options),
-            plan=plan,
-            leaf=leaf,
-            direct=direct,
-            totals=totals,
-            parents=labels["parent"],
-            summed=summed,
+        library, fitted = library_of(
+            denominator, options, plan=plan, leaf=leaf, parents=labels["parent"], summed=summed
         )
+        trials = library if denominator == "parent" else totals
+        if options.percent:
+            library = np.where(np.isfinite(tested), library, np.nan)
         table = counts_result(
-            tested.to_numpy(),
-            library,
+            Rows.make(tested.to_numpy(dtype=np.float64), library, trials),
             plan,
             options=options,
             labels=labels.assign(denominator=denominator),
+            tested=fitted if rows == "leaf" else None,
         )
-        if denominator == "log_ratio" and rows == "leaf":
-            warn_of_one_sided_change(table)
         results.append(table)
     return pd.concat(results, ignore_index=True)
-
-
-def _library(
-    choice: tuple[Denominator, Options],
-    *,
-    plan: Design,
-    leaf: Abundance,
-    direct: pd.DataFrame,
-    totals: NDArray[np.float64],
-    parents: pd.Series,
-    summed: pd.DataFrame,
-) -> NDArray[np.float64]:
-    """Cells that each count is relative to, (n,) or (K, n); NaN leaves a sample out of the row."""
-    denominator, options = choice
-    if denominator == "total":
-        return totals
-    if denominator == "log_ratio":
-        return log_ratio_library(direct, totals, plan, options=options)
-    if denominator == "absolute":
-        key = str(options.absolute_key)
-        if key not in leaf.sheet.columns:
-            refuse_unknown_column("absolute_key", key, leaf.sheet.columns)
-        given = as_text(leaf.sheet.loc[direct.columns, key]).replace("", np.nan)
-        per_volume = pd.to_numeric(given, errors="coerce").to_numpy(dtype=np.float64)
-        volume = np.where(
-            per_volume > 0, totals / np.where(per_volume > 0, per_volume, 1.0), np.nan
-        )
-        scale = np.exp(np.nanmean(np.log(totals)) - np.nanmean(np.log(volume)))
-        return np.asarray(volume * scale)
-    if leaf.tree is None:
-        msg = "denominator 'parent' needs a phenotype hierarchy; none is recorded. Run tl.annotate_phenotypes or give hierarchy=."
-        raise ArgumentError(msg)
-    below = [summed.loc[name].to_numpy() if name in summed.index else totals for name in parents]
-    cells = np.array(below, dtype=np.float64).reshape(len(parents), len(totals))
-    return np.where(cells >= MIN_PARENT, cells, np.nan)

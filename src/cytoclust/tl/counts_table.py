@@ -76,6 +76,7 @@ def from_tables(
     *,
     sample_key: str,
     groupby: str,
+    percent: bool = False,
 ) -> Abundance:
     """Check tables made elsewhere; a column ``total`` of the sheet gives the cells of a sample."""
     if samples is None:
@@ -83,14 +84,22 @@ def from_tables(
         raise ArgumentError(msg)
     table = population_rows(counts if isinstance(counts, pd.DataFrame) else pd.read_csv(counts))
     table, sheet = matched(table, sheet_by_sample(samples, sample_key))
+    level = "phenotype" if groupby in {schema.PHENOTYPE, schema.PHENOTYPE_CLUSTER} else "cluster"
     values = table.to_numpy()
+    if percent:
+        if (values < 0).any() or (values > 100).any() or np.isinf(values).any():
+            msg = "percentages must lie between 0 and 100; found values outside. Correct the table, or give cells with values='counts'."
+            raise ArgumentError(msg)
+        whole = pd.Series(100.0, index=table.columns).where(table.notna().any(), 0.0)
+        return Abundance(table, whole, sheet, level, None)
     if not np.isfinite(values).all() or (values < 0).any():
         msg = "counts must be finite and not below 0; found missing, infinite or negative values. Correct the table."
         raise ArgumentError(msg)
     if (values % 1 != 0).any():
         msg = (
             "counts must be whole numbers of cells; found fractions. Percentages alone do not say "
-            "how many cells stand behind them: multiply them by the cells of the parent gate."
+            "how many cells stand behind them: multiply them by the cells of the parent gate, or pass "
+            "values='percent'."
         )
         raise ArgumentError(msg)
     sums = table.sum(axis=0)
@@ -102,7 +111,6 @@ def from_tables(
             short = listing(totals.index[totals < sums * (1 - 1e-9)], 5)
             msg = f"samples[{TOTAL!r}] must be at least the sum of the counts; it is smaller in {short}. Correct it or drop the column."
             raise ArgumentError(msg)
-    level = "phenotype" if groupby in {schema.PHENOTYPE, schema.PHENOTYPE_CLUSTER} else "cluster"
     return Abundance(table, totals, sheet, level, None)
 
 

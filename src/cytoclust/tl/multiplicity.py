@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["benjamini_hochberg", "holm", "simes"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["benjamini_hochberg", "holm", "simes", "tree_adjusted"]
 
 Floats = NDArray[np.float64]
 
@@ -44,4 +49,60 @@ def holm(p_values: Floats) -> Floats:
     order = tested[np.argsort(p_values[tested], kind="stable")]
     steps = p_values[order] * np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0) if len(order) else steps
+    return adjusted
+
+
+GRID = np.sort(np.append(np.logspace(-15, 0, 4000), [0.01, 0.05, 0.1]))  # levels that are tried
+
+
+def tree_adjusted(p_values: Floats, parents: Sequence[int]) -> Floats:
+    """Adjust p-values along a hierarchy: a test counts only where its whole branch is significant.
+
+    Parameters
+    ----------
+    p_values
+        (n,) one test per node, inner nodes included; NaN where not tested.
+    parents
+        (n,) position of each node's parent, -1 at a root.
+
+    Returns
+    -------
+    (n,) array
+        Smallest level at which the node's own test is rejected, rounded up by at most 1 %; NaN stays
+        NaN.
+
+    Notes
+    -----
+    Each inner node stands for itself and all below it (Simes' test). Its members are tested by
+    Benjamini-Hochberg if it is rejected, at the level times the shares rejected along its branch;
+    this controls the false discovery rate of the selected families at every depth.
+
+    References
+    ----------
+    Bogomolov, Peterson, Benjamini and Sabatti 2021, doi:10.1093/biomet/asaa086.
+    """
+    below: dict[int, list[int]] = {}
+    for node, parent in enumerate(parents):
+        below.setdefault(parent, []).append(node)
+    adjusted = np.full(len(p_values), np.nan)
+
+    def combined(node: int) -> float:
+        return simes(
+            np.array([p_values[node], *(combined(child) for child in below.get(node, []))])
+        )
+
+    def descend(owner: int, level: Floats) -> None:
+        members = below.get(owner, [])
+        tests = [combined(child) if child in below else p_values[child] for child in members]
+        own = [] if owner < 0 else [p_values[owner]]
+        fdr = benjamini_hochberg(np.array([*own, *tests]))
+        passed = fdr[:, None] <= level
+        share = passed.sum(axis=0) / max(int(np.isfinite(fdr).sum()), 1)
+        for i, node in enumerate([*([owner] if own else []), *members]):
+            if node in below and node != owner:
+                descend(node, np.where(passed[i], level * share, 0.0))
+            elif np.isfinite(fdr[i]):
+                adjusted[node] = GRID[np.argmax(passed[i])] if passed[i].any() else 1.0
+
+    descend(-1, GRID)
     return adjusted

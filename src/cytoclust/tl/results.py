@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from cytoclust.errors import StatisticsWarning, StudyWarning
+from cytoclust.errors import StudyWarning
 from cytoclust.numerics.voom import ContrastFit, welch_difference
 from cytoclust.tl.multiplicity import benjamini_hochberg
 
@@ -23,14 +23,35 @@ if TYPE_CHECKING:
     from cytoclust.tl.design import Design, Unit
 
 OK, TOO_FEW, NOT_ESTIMABLE = "ok", "too few", "not estimable"
+SINGULAR, SEPARATED = "singular", "separated"
+TESTED = (OK, SINGULAR, SEPARATED)  # statuses of rows that have numbers
 EFFECT = {"abundance": "log2_fold_change", "state": "difference"}
 LEADING = ("population", "level", "parent", "denominator", "compartment", "contrast")
 TRAILING = (
     "ci_low", "ci_high", "std_error", "df", "statistic", "p_value", "fdr",
     "n_samples", "n_paired", "method", "status", "reason",
 )  # fmt: skip
-ONE_SIDED = 0.4  # share of populations significant the same way that raises the alarm
-ENOUGH = 5  # tested populations below which a share says nothing
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a model says of the rows that it saw; arrays (K, J).
+
+    `status` and `reason` count where there are numbers, `reason` also where there are none;
+    `p_value` is given where it does not follow from t.
+    """
+
+    estimate: NDArray[np.float64]
+    std_error: NDArray[np.float64]
+    df: NDArray[np.float64]
+    status: NDArray[Any] = None  # type: ignore[assignment]
+    reason: NDArray[Any] = None  # type: ignore[assignment]
+    p_value: NDArray[np.float64] | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("status", OK), ("reason", "")):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, np.full(self.estimate.shape, value, dtype=object))
 
 
 @dataclass(frozen=True)
@@ -40,13 +61,14 @@ class Outcome:
     estimate: NDArray[np.float64]
     std_error: NDArray[np.float64]
     df: NDArray[np.float64]
-    status: NDArray[np.str_]
+    status: NDArray[Any]
     reason: NDArray[Any]
+    p_value: NDArray[np.float64]
 
     @classmethod
     def collect(
         cls,
-        fit: ContrastFit | None,
+        fit: Fitted | None,
         kept: NDArray[np.bool_],
         unit: Unit,
         *,
@@ -58,39 +80,57 @@ class Outcome:
         `reasons` = why each row was not kept, and why a kept row gave no estimate.
         """
         shape = (len(kept), len(unit.reasons))
-        values = [np.full(shape, np.nan) for _ in range(3)]
+        values = [np.full(shape, np.nan) for _ in range(4)]
+        flag, note = np.full(shape, OK, dtype=object), np.full(shape, "", dtype=object)
         if fit is not None:
-            for target, source in zip(values, (fit.estimate, fit.std_error, fit.df), strict=True):
-                target[kept if fitted is None else fitted] = source
+            rows = kept if fitted is None else fitted
+            p_value = t_test(fit) if fit.p_value is None else fit.p_value
+            given = (fit.estimate, fit.std_error, fit.df, p_value, fit.status, fit.reason)
+            for target, source in zip((*values, flag, note), given, strict=True):
+                target[rows] = source
         estimable = np.array([not reason for reason in unit.reasons])
-        found = np.isfinite(values[0]) & np.isfinite(values[1]) & (values[1] > 0)
+        found = np.isfinite(values[3]) & np.isfinite(values[1]) & (values[1] > 0)
         found &= np.isfinite(values[2]) & (values[2] > 0) & estimable
-        status = np.where(found, OK, NOT_ESTIMABLE)
-        reason = np.where(found, "", reasons[1]).astype(object)
+        status = np.where(found, flag, NOT_ESTIMABLE)
+        reason = np.where(found | (note != ""), note, reasons[1]).astype(object)
         status = np.where(kept[:, None], status, TOO_FEW)
         reason = np.where(kept[:, None], reason, reasons[0][:, None])
         status = np.where(estimable, status, NOT_ESTIMABLE)
         reason = np.where(estimable, reason, np.array(unit.reasons, dtype=object))
         for target in values:
             target[~found] = np.nan
-        return cls(values[0], values[1], values[2], status=status, reason=reason)
+        return cls(values[0], values[1], values[2], status=status, reason=reason, p_value=values[3])
 
     def minus(self, earlier: Outcome) -> Outcome:
-        """Difference of two compartments; ok only where both are."""
+        """Difference of two compartments; tested only where both are."""
         fit = welch_difference(
             ContrastFit(self.estimate, self.std_error, self.df),
             ContrastFit(earlier.estimate, earlier.std_error, earlier.df),
         )
-        both = (self.status == OK) & (earlier.status == OK)
-        status = np.where(earlier.status != OK, earlier.status, self.status)
-        reason = np.where(earlier.status != OK, earlier.reason, self.reason)
-        status = np.where(
-            (self.status == NOT_ESTIMABLE) | (earlier.status == NOT_ESTIMABLE),
-            NOT_ESTIMABLE,
-            status,
-        )
+        rank = {name: i for i, name in enumerate((OK, SINGULAR, SEPARATED, TOO_FEW, NOT_ESTIMABLE))}
+        worse = np.vectorize(rank.get)(self.status) > np.vectorize(rank.get)(earlier.status)
+        status = np.where(worse, self.status, earlier.status)
+        reason = np.where(worse, self.reason, earlier.reason)
+        both = np.isin(status.astype(str), TESTED)
         values = [np.where(both, v, np.nan) for v in (fit.estimate, fit.std_error, fit.df)]
-        return Outcome(values[0], values[1], values[2], status=status, reason=reason)
+        p_value = t_test(Fitted(values[0], values[1], values[2]))
+        return Outcome(
+            values[0], values[1], values[2], status=status, reason=reason, p_value=p_value
+        )
+
+    def columns(self, which: slice) -> Outcome:
+        """Return some of the contrasts."""
+        return Outcome(
+            self.estimate[:, which], self.std_error[:, which], self.df[:, which],
+            status=self.status[:, which], reason=self.reason[:, which], p_value=self.p_value[:, which],
+        )  # fmt: skip
+
+
+def t_test(fit: Fitted) -> NDArray[np.float64]:
+    """Two-sided p-values of t statistics."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        statistic = np.abs(fit.estimate / fit.std_error)
+    return np.asarray(2 * stats.t.sf(statistic, fit.df), dtype=np.float64)
 
 
 def fit_everywhere(plan: Design, fit_unit: Callable[[Unit], Outcome]) -> dict[str, Outcome]:
@@ -110,11 +150,13 @@ def tidy(
     kind: Literal["abundance", "state"],
     method: str,
     present: NDArray[np.bool_] | None = None,
+    more: Callable[[str, Contrast], dict[str, NDArray[Any]]] | None = None,
 ) -> pd.DataFrame:
     """Return the result rows; the false discovery rate is per compartment and contrast.
 
     `labels` has one row per population with the columns that name it; `present` (K, n_samples) says
-    which samples stand behind each row (all by default).
+    which samples stand behind each row (all by default); `more` gives further columns of a
+    compartment and contrast.
     """
     places = {label: [earlier, later] for label, earlier, later in plan.interactions()}
     blocks = []
@@ -123,10 +165,12 @@ def tidy(
             behind = _behind(plan, contrast, places.get(place, [place]), present=present)
             block = labels.assign(compartment=place, contrast=contrast.name)
             block = block.assign(**_columns(result, j, EFFECT[kind]))
-            blocks.append(block.assign(n_samples=behind[0], n_paired=behind[1], method=method))
+            block = block.assign(n_samples=behind[0], n_paired=behind[1], method=method)
+            blocks.append(block.assign(**(more(place, contrast) if more else {})))
     table = pd.concat(blocks, ignore_index=True)
     leading = [name for name in (*LEADING[:3], "marker", *LEADING[3:]) if name in table.columns]
-    return table[[*leading, EFFECT[kind], *TRAILING]]
+    known = [*leading, EFFECT[kind], *TRAILING]
+    return table[[*known, *(name for name in table.columns if name not in known)]]
 
 
 def _behind(
@@ -149,8 +193,7 @@ def _behind(
 def _columns(result: Outcome, j: int, effect: str) -> dict[str, NDArray[Any]]:
     """Numbers of one contrast: effect, interval, test, false discovery rate."""
     estimate, std_error, df = result.estimate[:, j], result.std_error[:, j], result.df[:, j]
-    statistic = estimate / std_error
-    p_value = np.asarray(2 * stats.t.sf(np.abs(statistic), df), dtype=np.float64)
+    p_value = result.p_value[:, j]
     reach = stats.t.ppf(0.975, df) * std_error
     return {
         effect: estimate,
@@ -158,7 +201,7 @@ def _columns(result: Outcome, j: int, effect: str) -> dict[str, NDArray[Any]]:
         "ci_high": estimate + reach,
         "std_error": std_error,
         "df": df,
-        "statistic": statistic,
+        "statistic": estimate / std_error,
         "p_value": p_value,
         "fdr": benjamini_hochberg(p_value),
         "status": result.status[:, j].astype(str),
@@ -176,25 +219,3 @@ def warn_of_exclusions(plan: Design) -> None:
             f"{', '.join(shown)}{more}."
         )
         warnings.warn(text, StudyWarning, stacklevel=3)
-
-
-def warn_of_one_sided_change(table: pd.DataFrame) -> None:
-    """Warn where so many populations move the same way that the reference itself is in doubt."""
-    tested = table[table["status"] == OK]
-    alarms = []
-    for (level, place, contrast), rows in tested.groupby(
-        ["level", "compartment", "contrast"], sort=False
-    ):
-        found = rows["fdr"] < 0.05
-        for word, side in (("up", 1), ("down", -1)):
-            share = float((found & (np.sign(rows["log2_fold_change"]) == side)).mean())
-            if share > ONE_SIDED and len(rows) >= ENOUGH:
-                where = "" if place == "all" else f"{place}: "
-                alarms.append(f"{where}{contrast} {share:.0%} of {len(rows)} {level}s {word}")
-    if alarms:
-        text = (
-            f"so many populations are significant the same way that the log ratio's reference is in "
-            f"doubt ({'; '.join(alarms)}). Log ratios assume that most populations do not change; "
-            "compare with denominator='total' or absolute counts before believing them."
-        )
-        warnings.warn(text, StatisticsWarning, stacklevel=3)

@@ -3,53 +3,32 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from cytoclust import checks, get, schema
-from cytoclust.checks import check_positive, listing, logger
+from cytoclust.checks import check_one_of, check_positive, listing, logger
 from cytoclust.errors import ArgumentError, MissingSlotError, StatisticsWarning, StudyError
-from cytoclust.numerics.blocks import estimable, fit_medians
-from cytoclust.numerics.threads import thread_limit
 from cytoclust.tl.counts_table import direct_parents
-from cytoclust.tl.design import Design, Unit, design
-from cytoclust.tl.results import Outcome, fit_everywhere, tidy, warn_of_exclusions
+from cytoclust.tl.design import design
+from cytoclust.tl.results import TESTED, warn_of_exclusions
 from cytoclust.tl.sheet import sheet_by_sample
+from cytoclust.tl.state_fit import Medians, StateMethod, state_result
+from cytoclust.tl.state_parts import PARTS, add_positives, part_values
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
-    from numpy.typing import NDArray
 
 __all__ = ["differential_state"]
 
-METHOD = "limma_fixed"
+Measure = Literal["median", "two_part"]
 COLUMNS = (schema.SAMPLE, get.POPULATION, schema.MARKER, "median", "n_events")
-
-
-@dataclass(frozen=True)
-class Medians:
-    """Medians of K population-marker rows over the samples of a sheet.
-
-    Attributes
-    ----------
-    medians, cells
-        (K, n_samples) medians (NaN: too few cells) and cells behind them.
-    labels
-        (K rows) population, marker, level, parent, denominator.
-    sheet
-        Sample sheet by sample name.
-    """
-
-    medians: NDArray[np.float64]
-    cells: NDArray[np.float64]
-    labels: pd.DataFrame
-    sheet: pd.DataFrame
 
 
 def differential_state(  # noqa: PLR0913, the study's columns are named one by one
@@ -68,6 +47,9 @@ def differential_state(  # noqa: PLR0913, the study's columns are named one by o
     layer: str | None = None,
     min_events: int = 10,
     allow_type_markers: bool = False,
+    measure: Measure = "median",
+    cutoffs: Mapping[str, float] | None = None,
+    method: StateMethod = "limma",
 ) -> pd.DataFrame:
     """Test whether marker medians of each population change, within and between compartments.
 
@@ -97,13 +79,24 @@ def differential_state(  # noqa: PLR0913, the study's columns are named one by o
     allow_type_markers
         Test markers that defined the populations, too. Their change is partly made by the
         clustering, so that p-values do not hold.
+    measure
+        ``median`` of the marker, or ``two_part``: the fraction of positive cells (`denominator`
+        "positive"; its difference is of log2 odds), then the median among these ("median_positive").
+        A table of medians then needs the columns ``n_positive`` and ``median_positive``.
+    cutoffs
+        Marker to where positive begins, in units of the layer; by default those that
+        `call_markers` recorded.
+    method
+        ``limma``: a mean per donor, and a mixed model for the contrasts that compare donors;
+        ``lmm``: the mixed model for all.
 
     Returns
     -------
     DataFrame
         One row per population x marker x compartment x contrast, always: columns as of
         `differential_abundance` with ``marker`` added, ``difference`` (of medians, in units of the
-        layer) in place of the fold change, and ``denominator`` = "median".
+        layer) in place of the fold change, and ``denominator`` = what was measured. ``method`` says
+        which model a row comes from.
 
     Raises
     ------
@@ -126,7 +119,8 @@ def differential_state(  # noqa: PLR0913, the study's columns are named one by o
     Within a compartment every donor has a mean of its own, so that only changes within donors
     count. Medians are weighted by 1 / (tau2 + s2 / cells), both estimated per marker; variances are
     moderated over all rows of a compartment. A contrast between donors (arms, responders) cannot be
-    told from the donors and is returned as not estimable, unless each donor gave one sample only.
+    told from these means; it is tested in a mixed model with a random effect of donors, restricted
+    maximum likelihood and Satterthwaite's degrees of freedom.
     False discovery rates are over populations and markers jointly, per compartment and contrast.
 
     References
@@ -154,8 +148,10 @@ def differential_state(  # noqa: PLR0913, the study's columns are named one by o
     [['Treg', 'CD39', 'ok']]
     """
     check_positive("min_events", min_events)
+    check_one_of("measure", measure, get_args(Measure))
+    check_one_of("method", method, get_args(StateMethod))
     if isinstance(data, pd.DataFrame):
-        table = _from_table(data, samples, (sample_key, min_events), markers=markers)
+        tidy_medians, sheet = _from_table(data, samples, sample_key, markers=markers)
     else:
         if not allow_type_markers:
             _refuse_type_markers(data, markers)
@@ -171,13 +167,21 @@ def differential_state(  # noqa: PLR0913, the study's columns are named one by o
         if tidy_medians.empty:
             msg = "var['marker_class'] names no state marker and markers= was not given. Name the markers to test."
             raise MissingSlotError(msg)
+        if measure == "two_part":
+            tidy_medians = add_positives(
+                tidy_medians, data, groupby=groupby, sample_key=sample_key, layer=layer, cutoffs=cutoffs
+            )  # fmt: skip
         sheet = get.sample_table(data, sample_key=sample_key)
         if samples is not None:
             sheet = sheet_by_sample(samples, sample_key).reindex(sheet.index)
-        table = _matrices(tidy_medians, sheet, min_events)
-        table = replace(table, labels=_with_level(table.labels, data, groupby))
+    tables = [
+        _measured(tidy_medians, sheet, min_events, part=part)
+        for part in (PARTS if measure == "two_part" else ("median",))
+    ]
+    if not isinstance(data, pd.DataFrame):
+        tables = [replace(t, labels=_with_level(t.labels, data, groupby)) for t in tables]
     plan = design(
-        table.sheet,
+        sheet,
         treatment_key=treatment_key,
         baseline=baseline,
         compartment_key=compartment_key,
@@ -185,10 +189,16 @@ def differential_state(  # noqa: PLR0913, the study's columns are named one by o
         covariates=covariates,
         contrasts=contrasts,
     )
-    plan = plan.without(list(table.sheet.index[table.cells.sum(axis=0) == 0]), "no events")
+    counted = tidy_medians.groupby(tidy_medians[schema.SAMPLE].astype(str))["n_events"].sum()
+    empty = [name for name in sheet.index if not counted.get(name, 0) > 0]
+    plan = plan.without(empty, "no events")
     warn_of_exclusions(plan)
-    result = _test(table, plan, min_events)
-    logger.info("differential_state: %d rows, %d ok", len(result), (result["status"] == "ok").sum())
+    result = pd.concat(
+        [state_result(table, plan, min_events, method=method) for table in tables],
+        ignore_index=True,
+    )
+    n_tested = int(result["status"].isin(TESTED).sum())
+    logger.info("differential_state: %d rows, %d tested", len(result), n_tested)
     return result
 
 
@@ -242,12 +252,11 @@ def _with_level(labels: pd.DataFrame, adata: AnnData, groupby: str) -> pd.DataFr
 def _from_table(
     data: pd.DataFrame,
     samples: pd.DataFrame | str | os.PathLike[str] | None,
-    options: tuple[str, int],
+    sample_key: str,
     *,
     markers: Sequence[str] | None,
-) -> Medians:
-    """Check a table of medians made elsewhere."""
-    sample_key, min_events = options
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Check a table of medians made elsewhere; return it and the sample sheet."""
     if samples is None:
         msg = "a table of medians needs samples=: one row per sample with the design columns. Give the sample sheet."
         raise ArgumentError(msg)
@@ -266,10 +275,21 @@ def _from_table(
     if strange:
         msg = f"medians name samples that the sheet does not have: {listing(strange)}. Add their rows or drop the medians."
         raise StudyError(msg)
-    return _matrices(data, sheet, min_events)
+    return data, sheet
 
 
-def _matrices(data: pd.DataFrame, sheet: pd.DataFrame, min_events: int) -> Medians:
+def _measured(data: pd.DataFrame, sheet: pd.DataFrame, min_events: int, *, part: str) -> Medians:
+    """Return what one part measures, as matrices."""
+    if part == "median":
+        return _matrices(data, sheet, min_events, part=part)
+    values, told = part_values(data, part, min_events)
+    table = _matrices(values, sheet, min_events if part == "median_positive" else 0, part=part)
+    return replace(
+        table, told=_matrices(values.assign(median=told), sheet, 0, part=part).medians == 1
+    )
+
+
+def _matrices(data: pd.DataFrame, sheet: pd.DataFrame, min_events: int, *, part: str) -> Medians:
     """Bring tidy medians into (rows, samples) matrices in sheet order."""
     text = {name: data[name].astype(str) for name in COLUMNS[:3]}
     keys = pd.MultiIndex.from_arrays([text[get.POPULATION], text[schema.MARKER]])
@@ -281,54 +301,5 @@ def _matrices(data: pd.DataFrame, sheet: pd.DataFrame, min_events: int) -> Media
     cells[at] = data["n_events"].to_numpy(dtype=np.float64)
     values[cells < min_events] = np.nan
     labels = rows.to_frame(index=False).set_axis([get.POPULATION, schema.MARKER], axis=1)
-    labels = labels.assign(level="phenotype", parent="", denominator="median")
+    labels = labels.assign(level="phenotype", parent="", denominator=part)
     return Medians(values, cells, labels, sheet)
-
-
-def _test(table: Medians, plan: Design, min_events: int) -> pd.DataFrame:
-    """Fit every compartment and put the rows together."""
-    at = table.sheet.index.get_indexer(plan.table.index)
-    values, cells = table.medians[:, at], table.cells[:, at]
-    groups = np.asarray(pd.factorize(table.labels[schema.MARKER])[0], dtype=np.int64)
-
-    def fit_unit(unit: Unit) -> Outcome:
-        unit = _without_donor_contrasts(unit)
-        medians = values[:, unit.samples]
-        present = np.isfinite(medians).sum(axis=1)
-        kept = (2 * present >= len(unit.samples)) & (present > 0)
-        why = [f"{min_events} cells in {n} of {len(unit.samples)} samples" for n in present]
-        fit = None
-        if kept.any() and not all(unit.reasons):
-            with thread_limit(1):
-                fit = fit_medians(
-                    medians[kept],
-                    cells[kept][:, unit.samples],
-                    unit.matrix,
-                    contrasts=unit.contrasts,
-                    blocks=unit.blocks,
-                    groups=groups[kept],
-                )
-        lost = "too few samples with enough cells at these levels, or no variation between them"
-        return Outcome.collect(fit, kept, unit, reasons=(np.array(why, dtype=object), lost))
-
-    tested = fit_everywhere(plan, fit_unit)
-    present = np.isfinite(values)
-    return tidy(plan, tested, table.labels, kind="state", method=METHOD, present=present)
-
-
-def _without_donor_contrasts(unit: Unit) -> Unit:
-    """Mark contrasts that fixed donor means make inestimable."""
-    if all(unit.reasons):  # perhaps without any sample
-        return unit
-    allowed, df = estimable(unit.matrix, unit.contrasts, unit.blocks)
-    where = "" if unit.compartment == "all" else f" in {unit.compartment}"
-    reasons = []
-    for reason, possible in zip(unit.reasons, allowed, strict=True):
-        if reason or (possible and df > 0):
-            reasons.append(reason)
-        elif possible:
-            reasons.append(f"no degrees of freedom left{where} after donors and levels")
-        else:
-            reasons.append(f"compares donors with donors{where}: no donor links the levels")
-    kept = np.array([not reason for reason in reasons])
-    return replace(unit, reasons=tuple(reasons), contrasts=unit.contrasts * kept)
