@@ -10,7 +10,13 @@ import numpy as np
 import pandas as pd
 
 from cytoclust import checkpoints, checks, io, outputs, pp, report, schema, tl
-from cytoclust.errors import ArgumentError, CytoclustWarning, StudyError, StudyWarning
+from cytoclust.errors import (
+    ArgumentError,
+    CytoclustWarning,
+    StatisticsWarning,
+    StudyError,
+    StudyWarning,
+)
 from cytoclust.pp.compensation import unmixing_plan
 from cytoclust.tl.definitions import load_definitions
 
@@ -327,9 +333,12 @@ def name(
 def compare(adata: AnnData, comparison: Comparison) -> None:
     """Test abundance and marker state, call trajectories, and keep the tables in ``uns``."""
     design = asdict(comparison)
-    abundance = tl.differential_abundance(adata, **design)
+    with warnings.catch_warnings():  # the table's column `alarm` says so, row by row
+        warnings.filterwarnings("ignore", "denominators disagree", StatisticsWarning)
+        both = tl.differential_abundance(adata, **design, denominator=("log_ratio", "total"))
+    abundance = both[both["denominator"] == "log_ratio"].reset_index(drop=True)
     results = {
-        "differential_abundance": abundance,
+        "differential_abundance": tl.detectable_changes(abundance),
         "abundance_levels": abundance_levels(adata, design),
     }
     if (adata.var[schema.MARKER_CLASS] == "state").any():

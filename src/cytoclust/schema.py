@@ -34,6 +34,7 @@ QC_DEBRIS: Final = "qc_debris"
 QC_DEAD: Final = "qc_dead"
 QC_PASS: Final = "qc_pass"
 QC_FLAGS: Final = (QC_INVALID, QC_MARGIN, QC_TIME, QC_DOUBLET, QC_DEBRIS, QC_DEAD)
+TESTED: Final = ("ok", "singular", "separated")  # statuses of result rows that have numbers
 LEIDEN: Final = "leiden"
 PHENOTYPE: Final = "phenotype"
 PHENOTYPE_CLUSTER: Final = "phenotype_cluster"

@@ -8,6 +8,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from cytoclust import tl
 from cytoclust.errors import (
@@ -187,26 +188,78 @@ def test_arms_of_followed_donors_use_a_mixed_model() -> None:
     """Closed form: with two equal samples per donor the mixed model is a t test of donor means."""
     rng = np.random.default_rng(20)
     sheet = pd.DataFrame(
-        [(f"P{p}{k}", f"P{p}", "A" if p < 8 else "B") for p in range(16) for k in "ab"],
-        columns=["sample", "patient", "arm"],
-    ).assign(place=["left", "right"] * 16)
+        [(f"P{p}{k}", f"P{p}", "A" if p < 8 else "B", k) for p in range(16) for k in "xy"],
+        columns=["sample", "patient", "arm", "visit"],
+    )
     value = rng.normal(2, 0.5, 16)[np.repeat(np.arange(16), 2)] + rng.normal(0, 0.1, 32)
     table = sheet[["sample"]].assign(population="Treg", marker="PD-1", median=value, n_events=900)
-    result = tl.differential_state(
-        table, samples=sheet.drop(columns="place").assign(rep=["x", "y"] * 16),
-        treatment_key="arm", donor_key="patient_rep" if False else None,
-    )  # fmt: skip
-    assert set(result["method"]) == {"limma_fixed"}
-    means = pd.Series(value).groupby(np.repeat(np.arange(16), 2)).mean()
+    row = tl.differential_state(
+        table, samples=sheet, treatment_key="arm", donor_key="patient", covariates=["visit"]
+    ).iloc[0]
+    means = value.reshape(16, 2).mean(axis=1)
     expected = stats.ttest_ind(means[8:], means[:8])
-    mixed = fit_linear(
-        value[None],
-        (sheet["arm"].to_numpy()[:, None] == np.array(["A", "B"])).astype(float),
-        contrasts=np.array([[-1.0], [1.0]]),
-        blocks=np.repeat(np.arange(16), 2),
+    assert row["method"] == "lmm"
+    assert row["difference"] == pytest.approx(means[8:].mean() - means[:8].mean())
+    assert row["statistic"] == pytest.approx(expected.statistic, rel=1e-3)
+    assert row["df"] == pytest.approx(14, rel=1e-3)
+
+
+def test_mixed_model_for_all_contrasts() -> None:
+    medians, sheet = simulated(21, n_populations=3)
+    medians["n_events"] = 500
+    fixed = by_key(tl.differential_state(medians, samples=sheet, **KEYS))
+    mixed = by_key(tl.differential_state(medians, samples=sheet, **KEYS, method="lmm"))
+    assert set(mixed["method"]) == {"lmm"}
+    # complete and equally weighted: both are the mean change within donors
+    np.testing.assert_allclose(fixed["difference"], mixed["difference"], atol=1e-8)
+
+
+def two_part_study(shift: float) -> anndata.AnnData:
+    """Half of the cells positive at 4, the other half at 0; at d7 `shift` more of them."""
+    rng = np.random.default_rng(22)
+    rows = []
+    for donor in range(8):
+        for visit, share in (("d0", 0.4), ("d7", 0.4 + shift)):
+            positive = rng.uniform(size=400) < share + rng.normal(0, 0.02)
+            value = np.where(positive, rng.normal(4, 0.4, 400), rng.normal(0, 0.4, 400))
+            rows.append(pd.DataFrame({"value": value, "sample": f"P{donor}{visit}"}))
+            rows[-1] = rows[-1].assign(patient=f"P{donor}", visit=visit, phenotype="CD8 T")
+    table = pd.concat(rows, ignore_index=True)
+    table.index = table.index.astype(str)
+    var = pd.DataFrame(
+        {"marker": ["PD-1"], "marker_class": ["state"], "scale": ["transformed"]}, index=["V1"]
     )
-    assert mixed.estimate[0, 0] / mixed.std_error[0, 0] == pytest.approx(expected.statistic, rel=1e-4)
-    assert mixed.df[0, 0] == pytest.approx(14, rel=1e-3)
+    obs = table.drop(columns="value")
+    return anndata.AnnData(table[["value"]].to_numpy(np.float32), obs=obs, var=var)
+
+
+def test_two_parts_tell_a_fraction_from_an_intensity() -> None:
+    keys = {"treatment_key": "visit", "donor_key": "patient", "measure": "two_part"}
+    result = tl.differential_state(two_part_study(0.3), **keys, cutoffs={"PD-1": 2.0})
+    rows = result.set_index("denominator")
+    odds = np.log2(0.7 / 0.3) - np.log2(0.4 / 0.6)
+    assert rows.loc["positive", "difference"] == pytest.approx(odds, abs=0.15)
+    assert rows.loc["positive", "p_value"] < 1e-6
+    assert abs(rows.loc["median_positive", "difference"]) < 0.1
+    assert rows.loc["median_positive", "p_value"] > 0.01
+    adata = two_part_study(0.0)
+    tl.call_markers(adata)
+    result = tl.differential_state(adata, **keys)
+    assert (result["p_value"] > 0.01).all()
+    with pytest.raises(MissingSlotError, match="no cut-off is known for marker 'PD-1'"):
+        tl.differential_state(two_part_study(0.0), **keys)
+
+
+def test_two_parts_of_a_table_and_of_all_negative_cells() -> None:
+    medians, sheet = simulated(23, n_populations=2)
+    medians["n_positive"] = np.where(medians["population"] == "c0", 0, medians["n_events"] // 2)
+    with pytest.raises(ArgumentError, match=r"missing: \[median_positive\]"):
+        tl.differential_state(medians, samples=sheet, **KEYS, measure="two_part")
+    medians["median_positive"] = medians["median"]
+    result = tl.differential_state(medians, samples=sheet, **KEYS, measure="two_part")
+    assert set(result["denominator"]) == {"positive", "median_positive"}
+    assert (result.loc[result["population"] == "c0", "status"] == "too few").all()
+    assert len(result) == 2 * 2 * 3 * 3 * 3
 
 
 def test_between_compartments() -> None:

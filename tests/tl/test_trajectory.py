@@ -119,6 +119,33 @@ def test_compartments_and_their_difference() -> None:
     calls = tl.classify_trajectories(table).set_index("compartment")
     assert calls["call"].to_dict() == {"PB": "persistent", "BM": "stable"}
     assert (calls["compartment_fdr"] < 0.001).all()
+    assert calls["only_here"].to_dict() == {"PB": "shown", "BM": ""}
+
+
+def test_only_here_needs_the_difference_or_equivalence() -> None:
+    """Significant in blood and not in marrow shows nothing about their difference."""
+
+    def called(marrow: tuple[float, ...], *, spread: float, difference: float) -> pd.Series:
+        table = pd.concat(
+            [
+                rows("a", (1.0, 1.0, 1.0)),
+                rows("a", marrow, place="BM", std_error=spread),
+                rows("a", (difference,) * 3, place="BM - PB", std_error=0.3),
+            ]
+        )
+        calls = tl.classify_trajectories(table).set_index("compartment")
+        assert calls.loc["PB", "call"] == "persistent"
+        return calls["only_here"]
+
+    assert called((0.5, 0.5, 0.5), spread=0.5, difference=-0.5)["PB"] == "not shown"
+    assert called((0.0, 0.0, 0.0), spread=0.5, difference=-1.5)["PB"] == "shown"
+    assert called((0.0, 0.0, 0.0), spread=0.1, difference=-0.5)["PB"] == "shown"  # equivalent
+    stronger = called((3.0, 3.0, 3.0), spread=0.1, difference=2.0)
+    assert stronger.to_dict() == {"PB": "not shown", "BM": "shown"}
+
+
+def test_without_a_second_compartment_there_is_no_only_here() -> None:
+    assert tl.classify_trajectories(rows("a", (1.0, 1.0, 1.0)))["only_here"].item() == ""
 
 
 def test_levels_and_compartments_that_hold_a_minus() -> None:

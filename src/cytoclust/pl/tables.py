@@ -157,7 +157,7 @@ def labelled(table: pd.DataFrame) -> pd.DataFrame:
     rows["compartment"] = place_column(table)
     rows["effect"] = pd.to_numeric(rows[effect], errors="coerce")
     if "status" in rows.columns:
-        rows = rows[text_column(rows, "status").isin(["ok", ""])]
+        rows = rows[text_column(rows, "status").isin([*schema.TESTED, ""])]
     rows = rows[np.isfinite(rows["effect"])]
     rows["name"] = [
         f"{population} · {marker}" if marker else population

@@ -258,7 +258,7 @@ def overview(table: pd.DataFrame, alpha: float) -> Table:
     place, contrast = place_column(table), text_column(table, "contrast")
     effect = pd.to_numeric(table[effect_column(table)], errors="coerce")
     sure = pd.to_numeric(table["fdr"], errors="coerce") < alpha
-    tested = effect.notna() & text_column(table, "status").isin(["ok", ""])
+    tested = effect.notna() & text_column(table, "status").isin([*schema.TESTED, ""])
     pairs = list(dict.fromkeys(zip(place, contrast, strict=True)))
     groups = [(place == p) & (contrast == c) for p, c in pairs]
     kinds = {

@@ -216,7 +216,7 @@ def untested_words(table: pd.DataFrame | None, what: str) -> list[str]:
     if table is None or "status" not in table.columns:
         return []
     status = text_column(table, "status")
-    rows = table[~status.isin(["ok", ""])]
+    rows = table[~status.isin([*schema.TESTED, ""])]
     if rows.empty:
         return []
     reason = text_column(rows, "reason").where(

@@ -340,7 +340,7 @@ def design(
     levels = levels_to_compare(sheet, used[factor], (factor, baseline))
     first = str(baseline) if baseline is not None else levels[0]
     if donor_key is not None:
-        _refuse_duplicates(table)
+        _refuse_duplicates(table, sheet[needed])
     places = levels_of(sheet[compartment_key]) if compartment_key and treatment_key else [ALL]
     given = (
         default_contrasts(levels, first, last_first=factor == TREATMENT)
@@ -373,9 +373,10 @@ def _excluded(table: pd.DataFrame, used: Mapping[str, str], lacking: pd.Series) 
     return pd.DataFrame(rows, columns=["sample", "reason"]).astype("str")
 
 
-def _refuse_duplicates(table: pd.DataFrame) -> None:
-    """Refuse a donor with two samples under one condition."""
-    twice = table[table.duplicated([DONOR, TREATMENT, COMPARTMENT], keep=False)]
+def _refuse_duplicates(table: pd.DataFrame, covariates: pd.DataFrame) -> None:
+    """Refuse a donor with two samples under one condition and the same covariates."""
+    same = table[[DONOR, TREATMENT, COMPARTMENT]].join(covariates.astype(str), rsuffix="_")
+    twice = table[same.duplicated(keep=False)]
     if len(twice):
         conditions = twice[DONOR] + " " + twice[TREATMENT] + " " + twice[COMPARTMENT]
         shown = [

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from cytoclust import schema
 from cytoclust.errors import StudyWarning
 from cytoclust.numerics.voom import ContrastFit, welch_difference
 from cytoclust.tl.multiplicity import benjamini_hochberg
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 OK, TOO_FEW, NOT_ESTIMABLE = "ok", "too few", "not estimable"
 SINGULAR, SEPARATED = "singular", "separated"
-TESTED = (OK, SINGULAR, SEPARATED)  # statuses of rows that have numbers
+TESTED = schema.TESTED
 EFFECT = {"abundance": "log2_fold_change", "state": "difference"}
 LEADING = ("population", "level", "parent", "denominator", "compartment", "contrast")
 TRAILING = (

@@ -47,6 +47,7 @@ class Medians:
     cells: NDArray[np.float64]
     labels: pd.DataFrame
     sheet: pd.DataFrame
+    told: NDArray[np.bool_] | None = None
 
 
 def state_result(

@@ -11,9 +11,10 @@ from scipy import stats
 
 from cytoclust.checks import check_positive, listing
 from cytoclust.errors import ArgumentError, MissingSlotError
-from cytoclust.tl.contrasts import MINUS, split_name
+from cytoclust.tl.contrasts import MINUS
 from cytoclust.tl.multiplicity import benjamini_hochberg, holm, simes
 from cytoclust.tl.sheet import suggestion
+from cytoclust.tl.trajectory_places import add_places, is_between
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -84,8 +85,10 @@ def classify_trajectories(
         ``early_change``, ``late_change``, ``peak`` (level with the largest absolute t, descriptive),
         ``screening_p``, ``screening_fdr``, ``call_p`` (largest p of the parts that the call needs,
         NaN if it needs none), ``compartment_fdr`` (smallest FDR of the difference from the first
-        compartment at the early and late level; "only here" needs it; for the first compartment
-        the smallest over all others), ``reason``.
+        compartment at the early and late level; for the first compartment the smallest over all
+        others), ``only_here`` (of a changed course: "shown" where every other compartment changes
+        significantly less at the early or late level or is stable, else "not shown"; "" where there
+        is no other, or no change), ``reason``.
 
     Raises
     ------
@@ -137,7 +140,7 @@ def classify_trajectories(
     limits = Limits(alpha, margin)
     keys = [name for name in UNIT if name in result.columns]
     table = result.assign(effect=result[effect])
-    between = _between(table["compartment"])
+    between = is_between(table["compartment"])
     times = _times(table[~between], early=early, late=late)
     outer = [name for name in UNIT[:2] if name in keys]
     families = [part for _, part in table[~between].groupby(outer, sort=False)] if outer else []
@@ -146,10 +149,9 @@ def classify_trajectories(
         for part in (families or [table[~between]])
     ]
     calls = pd.concat(frames, ignore_index=True)
-    places = list(dict.fromkeys(table.loc[~between, "compartment"].astype(str)))
-    differences = _compartment_fdr(table[between], times, keys, places=places)
-    calls = calls.merge(differences, how="left", on=keys)
-    return calls[[*keys, *(c for c in COLUMNS if c != "reason"), "compartment_fdr", "reason"]]
+    calls = add_places(calls, table[between], keys=keys, contrasts=times.shape[:2], alpha=alpha)
+    more = ["compartment_fdr", "only_here", "reason"]
+    return calls[[*keys, *(c for c in COLUMNS if c != "reason"), *more]]
 
 
 COLUMNS = (
@@ -166,13 +168,6 @@ def _effect_column(result: pd.DataFrame) -> str:
         msg = f"trajectories need the table of a differential test; missing columns: {lacking}. Pass it unchanged."
         raise MissingSlotError(msg)
     return found[0]
-
-
-def _between(compartments: pd.Series) -> pd.Series:
-    """Rows that compare two compartments."""
-    names = list(dict.fromkeys(compartments.astype(str)))
-    pairs = {name for name in names if split_name(name, names) is not None}
-    return compartments.astype(str).isin(pairs)
 
 
 def _times(table: pd.DataFrame, *, early: str | None, late: str | None) -> Times:
@@ -322,16 +317,3 @@ def _equivalence(lines: pd.DataFrame, name: str, margin: float) -> float:
     effect, std_error, df = line
     reach = (margin - abs(effect)) / std_error
     return float(stats.t.sf(reach, df))
-
-
-def _compartment_fdr(
-    between: pd.DataFrame, times: Times, keys: list[str], *, places: list[str]
-) -> pd.DataFrame:
-    """Smallest FDR of the difference between compartments at the early and late level."""
-    rows = between[between["contrast"].isin(times.shape[:2])]
-    halves = [split_name(name, places) or ("", "") for name in rows["compartment"].astype(str)]
-    later = pd.Series([pair[0] for pair in halves], index=rows.index, dtype="str")
-    first = pd.Series([pair[1] for pair in halves], index=rows.index, dtype="str")
-    both = pd.concat([rows.assign(compartment=later), rows.assign(compartment=first)])
-    best = both.groupby(keys, sort=False, observed=True)["fdr"].min()
-    return best.rename("compartment_fdr").reset_index()
