@@ -213,3 +213,60 @@ def test_general_contrasts() -> None:
     plan = tl.design(trial(), **KEYS, contrasts={"treated": {"d7": 0.5, "d28": 0.5, "d0": -1}})
     assert plan.summary()["n_paired"].tolist() == [4, 4, 4]
     np.testing.assert_allclose(plan.unit("PB").contrasts[:, 0], [-1, 0.5, 0.5])
+
+
+def two_arms() -> pd.DataFrame:
+    rows = [
+        (f"P{p}{v}", f"P{p}", "low" if p < 4 else "high", v)
+        for p in range(8)
+        for v in ("d0", "d7", "d28")
+    ]
+    return pd.DataFrame(rows, columns=["sample", "patient", "dose", "visit"])
+
+
+def test_treatment_of_arms_and_visits() -> None:
+    plan = tl.design(two_arms(), treatment_key=("dose", "visit"), donor_key="patient")
+    assert plan.levels[:3] == ("low d0", "low d7", "low d28")
+    names = [contrast.name for contrast in plan.contrasts]
+    assert names[:3] == ["low d7 - low d0", "low d28 - low d0", "low d28 - low d7"]
+    assert names[-1] == "(high d28 - high d7) - (low d28 - low d7)"
+    assert len(names) == 9
+    summary = plan.summary().set_index("contrast")
+    assert summary["estimable"].all()
+    assert summary.loc["high d7 - high d0", "n_paired"] == 4
+    other = tl.design(two_arms(), treatment_key=["dose", "visit"], baseline="d7")
+    assert other.contrasts[0].name == "low d0 - low d7"
+    same = tl.design(two_arms(), treatment_key=["visit"], donor_key="patient")
+    assert same.levels == ("d0", "d7", "d28")
+
+
+def test_difference_of_changes_is_estimated() -> None:
+    sheet = two_arms()
+    rng = np.random.default_rng(0)
+    share = np.exp(rng.normal(0, 0.2, (10, len(sheet))))
+    share[3, ((sheet["dose"] == "high") & (sheet["visit"] == "d7")).to_numpy()] *= 4
+    counts = pd.DataFrame(
+        rng.poisson(400 * share), index=[f"c{k}" for k in range(10)], columns=sheet["sample"]
+    )
+    table = tl.differential_abundance(
+        counts, samples=sheet, treatment_key=("dose", "visit"), donor_key="patient"
+    )
+    row = table.set_index(["population", "contrast"]).loc[
+        ("c3", "(high d7 - high d0) - (low d7 - low d0)")
+    ]
+    assert row["log2_fold_change"] == pytest.approx(2, abs=0.4)
+    assert row["fdr"] < 0.001
+
+
+def test_bad_treatments_are_refused() -> None:
+    with pytest.raises(DesignError, match="one column or two"):
+        tl.design(two_arms(), treatment_key=("dose", "visit", "patient"))
+    with pytest.raises(DesignError, match="'arm' is not a column"):
+        tl.design(two_arms(), treatment_key=("arm", "visit"))
+
+
+def test_repeats_that_a_covariate_tells_apart_are_no_copies() -> None:
+    plan = tl.design(two_arms(), treatment_key="dose", donor_key="patient", covariates=["visit"])
+    assert len(plan.table) == 24
+    with pytest.raises(DesignError, match="one sample per treatment and compartment"):
+        tl.design(two_arms(), treatment_key="dose", donor_key="patient")

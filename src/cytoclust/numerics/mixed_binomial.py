@@ -284,6 +284,22 @@ def _start(cells, trials, offset, X, active):  # type: ignore[no-untyped-def]  #
 
 
 @njit(cache=True)
+def _update(H, moved, turned):  # type: ignore[no-untyped-def]
+    """Correct the inverse curvature by one step (BFGS); False where the step tells nothing."""
+    curvature = (moved * turned).sum()
+    if curvature <= 1e-12:
+        return False
+    Hy = times(H, turned)
+    factor = (1 + (turned * Hy).sum() / curvature) / curvature
+    for i in range(len(moved)):
+        for j in range(len(moved)):
+            H[i, j] += (
+                factor * moved[i] * moved[j] - (Hy[i] * moved[j] + moved[i] * Hy[j]) / curvature
+            )
+    return True
+
+
+@njit(cache=True)
 def _fit_one(cells, trials, offset, X, starts, inner, active, rounds):  # type: ignore[no-untyped-def]  # noqa: PLR0917
     """Maximise by BFGS from the expected information; (x, covariance of coefficients, value, done)."""
     n, p = X.shape
@@ -326,17 +342,7 @@ def _fit_one(cells, trials, offset, X, starts, inner, active, rounds):  # type: 
                 break
             H, fresh = _metric(information, gradient, x, p), True
             continue
-        moved, turned = trial - x, gradient - new_gradient
-        curvature = (moved * turned).sum()
-        if curvature > 1e-12:
-            Hy = times(H, turned)
-            factor = (1 + (turned * Hy).sum() / curvature) / curvature
-            for i in range(size):
-                for j in range(size):
-                    H[i, j] += (
-                        factor * moved[i] * moved[j]
-                        - (Hy[i] * moved[j] + moved[i] * Hy[j]) / curvature
-                    )
+        if _update(H, trial - x, gradient - new_gradient):
             fresh = False
         x[:] = trial
         a[:] = a_new

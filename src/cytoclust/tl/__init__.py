@@ -7,7 +7,7 @@ from cytoclust.tl.design import Design, design
 from cytoclust.tl.embedding import umap, umap_sketched
 from cytoclust.tl.mapping import map_events
 from cytoclust.tl.marker_levels import call_markers
-from cytoclust.tl.phenotyping import annotate_phenotypes, call_markers
+from cytoclust.tl.phenotyping import annotate_phenotypes
 from cytoclust.tl.power import detectable_changes
 from cytoclust.tl.resolution import cluster_stability, scan_resolutions
 from cytoclust.tl.state import differential_state

@@ -49,7 +49,7 @@ Level = Literal["leaf", "parent", "cluster"]
 def differential_abundance(  # noqa: PLR0913, the study's columns are named one by one
     data: AnnData | pd.DataFrame | str | os.PathLike[str],
     *,
-    treatment_key: str | None,
+    treatment_key: str | Sequence[str] | None,
     compartment_key: str | None = None,
     donor_key: str | None = None,
     baseline: str | None = None,

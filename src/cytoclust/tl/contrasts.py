@@ -35,6 +35,32 @@ def default_contrasts(levels: Sequence[str], baseline: str, *, last_first: bool)
     return [difference(later, earlier) for later, earlier in pairs]
 
 
+def factorial_contrasts(
+    outer: Sequence[str], inner: Sequence[str], present: Sequence[str], *, baseline: str
+) -> list[Contrast]:
+    """Return changes over the inner levels within each outer one, and their differences.
+
+    Levels are named "outer inner"; combinations that nobody has are left out.
+    """
+    on = [level for level in inner if level != baseline]
+    pairs = [(level, baseline) for level in on]
+    if len(on) > 1:
+        pairs.append((on[-1], on[0]))
+    within: dict[tuple[str, str, str], Contrast] = {}
+    for arm in outer:
+        for later, earlier in pairs:
+            names = f"{arm} {later}", f"{arm} {earlier}"
+            if names[0] in present and names[1] in present:
+                within[arm, later, earlier] = difference(*names)
+    found = list(within.values())
+    for (arm, later, earlier), change in within.items():
+        first = within.get((outer[0], later, earlier))
+        if arm != outer[0] and first is not None:
+            weights = change.weights | {level: -w for level, w in first.weights.items()}
+            found.append(Contrast(f"({change.name}){MINUS}({first.name})", weights))
+    return found
+
+
 def difference(later: str, earlier: str) -> Contrast:
     """Return the contrast ``later - earlier``."""
     return Contrast(f"{later}{MINUS}{earlier}", {later: 1.0, earlier: -1.0})

@@ -12,7 +12,20 @@ import pandas as pd
 from cytoclust import schema
 from cytoclust.checks import listing
 from cytoclust.errors import DesignError, StudyWarning
-from cytoclust.tl.contrasts import Contrast, default_contrasts, parse_contrasts
+from cytoclust.tl.contrasts import (
+    Contrast,
+    default_contrasts,
+    factorial_contrasts,
+    parse_contrasts,
+)
+from cytoclust.tl.design_checks import (
+    COMPARTMENT,
+    DONOR,
+    TREATMENT,
+    combined_treatment,
+    excluded_samples,
+    refuse_duplicates,
+)
 from cytoclust.tl.sheet import (
     as_text,
     covariate_columns,
@@ -33,7 +46,6 @@ if TYPE_CHECKING:
 __all__ = ["Design", "Unit", "design"]
 
 ALL = "all"  # the compartment of a study without compartments
-TREATMENT, COMPARTMENT, DONOR = "treatment", "compartment", "donor"
 
 
 @dataclass(frozen=True)
@@ -246,7 +258,7 @@ def _why_not(
 def design(
     samples: pd.DataFrame | str | os.PathLike[str],
     *,
-    treatment_key: str | None = None,
+    treatment_key: str | Sequence[str] | None = None,
     baseline: str | None = None,
     compartment_key: str | None = None,
     donor_key: str | None = None,
@@ -261,10 +273,12 @@ def design(
     samples
         Sample sheet, table or CSV path, one row per sample.
     treatment_key
-        Column with visits, arms or doses; None if only compartments are compared.
+        Column with visits, arms or doses; None if only compartments are compared. Two columns, such
+        as ``("arm", "visit")``, make levels "arm visit": contrasts are then the changes over the
+        second within each level of the first, and their differences from the first one's.
     baseline
         Level that the others are compared with; by default the first (categorical order, else order
-        of appearance in the sheet).
+        of appearance in the sheet). Of the last column, where there are several.
     compartment_key
         Column with compartments; each is fitted separately.
     donor_key
@@ -311,6 +325,9 @@ def design(
     """
     sheet = sheet_by_sample(samples, sample_key)
     terms = [covariates] if isinstance(covariates, str) else list(covariates)
+    several: list[str] = []
+    if treatment_key is not None and not isinstance(treatment_key, str):
+        sheet, treatment_key, several = combined_treatment(sheet, list(treatment_key))
     keys = {TREATMENT: treatment_key, COMPARTMENT: compartment_key, DONOR: donor_key}
     used = {role: key for role, key in keys.items() if key is not None}
     for role, key in used.items():
@@ -324,29 +341,33 @@ def design(
         {role: as_text(sheet[keys[role]]) if role in used else "" for role in keys},
         index=sheet.index,
     )
-    excluded = _excluded(table, used, lacking)
+    excluded = excluded_samples(table, used, lacking)
     kept = ~table.index.isin(excluded["sample"])
     sheet, table = sheet[kept], table[kept]
     notes += [
         note
         for role, key in used.items()
-        for note in likely_typos(key, sheet[key], spelling=role != DONOR)
+        for part in (several if several and role == TREATMENT else [key])
+        for note in likely_typos(part, sheet[part], spelling=role != DONOR)
     ]
     if typos := [note for note in notes if "look like one level" in note]:
         warnings.warn(
             f"{'; '.join(typos)}. Correct the sample sheet if so.", StudyWarning, stacklevel=2
         )
     factor = TREATMENT if treatment_key is not None else COMPARTMENT
-    levels = levels_to_compare(sheet, used[factor], (factor, baseline))
-    first = str(baseline) if baseline is not None else levels[0]
+    column = several[-1] if several else used[factor]
+    options = levels_to_compare(sheet, column, (factor, baseline))
+    levels = levels_of(sheet[used[factor]])
+    first = str(baseline) if baseline is not None else options[0]
     if donor_key is not None:
-        _refuse_duplicates(table, sheet[needed])
+        refuse_duplicates(table, sheet[needed])
     places = levels_of(sheet[compartment_key]) if compartment_key and treatment_key else [ALL]
-    given = (
-        default_contrasts(levels, first, last_first=factor == TREATMENT)
-        if contrasts is None
-        else parse_contrasts(contrasts, levels)
-    )
+    if contrasts is not None:
+        given = parse_contrasts(contrasts, levels)
+    elif several:
+        given = factorial_contrasts(levels_of(sheet[several[0]]), options, levels, baseline=first)
+    else:
+        given = default_contrasts(levels, first, last_first=factor == TREATMENT)
     extra = covariate_matrix(sheet, terms, needed)
     return Design(
         table,
@@ -359,32 +380,3 @@ def design(
         excluded,
         tuple(notes),
     )
-
-
-def _excluded(table: pd.DataFrame, used: Mapping[str, str], lacking: pd.Series) -> pd.DataFrame:
-    """List samples with an empty design value, and which."""
-    rows = []
-    for name in table.index:
-        empty = [key for role, key in used.items() if table.loc[name, role] == ""]
-        if lacking[name]:
-            empty.append("covariates")
-        if empty:
-            rows.append((name, f"empty in the sample sheet: {', '.join(empty)}"))
-    return pd.DataFrame(rows, columns=["sample", "reason"]).astype("str")
-
-
-def _refuse_duplicates(table: pd.DataFrame, covariates: pd.DataFrame) -> None:
-    """Refuse a donor with two samples under one condition and the same covariates."""
-    same = table[[DONOR, TREATMENT, COMPARTMENT]].join(covariates.astype(str), rsuffix="_")
-    twice = table[same.duplicated(keep=False)]
-    if len(twice):
-        conditions = twice[DONOR] + " " + twice[TREATMENT] + " " + twice[COMPARTMENT]
-        shown = [
-            f"{str(condition).strip()}: {' and '.join(names)}"
-            for condition, names in twice.groupby(conditions, sort=False).groups.items()
-        ]
-        msg = (
-            f"a donor must have one sample per treatment and compartment; found more: {listing(shown, 5)}. "
-            "Correct the sheet, merge the files, or drop one; without donor_key they count as replicates."
-        )
-        raise DesignError(msg)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from cytoclust.tl.design import COMPARTMENT, DONOR, Unit
+from cytoclust.tl.design import Unit
+from cytoclust.tl.design_checks import COMPARTMENT, DONOR
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

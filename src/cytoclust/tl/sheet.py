@@ -77,6 +77,27 @@ def levels_of(column: pd.Series) -> list[str]:
     return used
 
 
+def combined_levels(sheet: pd.DataFrame, keys: Sequence[str]) -> pd.Series:
+    """Return one treatment out of several columns: "arm visit", in the order of their levels."""
+    parts = [as_text(sheet[key]) for key in keys]
+    text = parts[0]
+    lacking = parts[0] == ""
+    for part in parts[1:]:
+        text = text + " " + part
+        lacking |= part == ""
+    order = [""]
+    for key in keys:
+        order = [f"{left} {level}".strip() for left in order for level in levels_of(sheet[key])]
+    text = text.where(~lacking, "")
+    used = set(text)
+    return pd.Series(
+        pd.Categorical(
+            text.where(~lacking), categories=[level for level in order if level in used]
+        ),
+        index=sheet.index,
+    )
+
+
 def levels_to_compare(sheet: pd.DataFrame, key: str, asked: tuple[str, str | None]) -> list[str]:
     """Return the levels to compare; refuse fewer than two and an unknown baseline."""
     role, baseline = asked

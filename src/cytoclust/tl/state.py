@@ -34,7 +34,7 @@ COLUMNS = (schema.SAMPLE, get.POPULATION, schema.MARKER, "median", "n_events")
 def differential_state(  # noqa: PLR0913, the study's columns are named one by one
     data: AnnData | pd.DataFrame,
     *,
-    treatment_key: str | None,
+    treatment_key: str | Sequence[str] | None,
     compartment_key: str | None = None,
     donor_key: str | None = None,
     baseline: str | None = None,
