@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from cytoclust.numerics.laplace import add_block
 from cytoclust.numerics.mixed import Groups, estimable_rows, full_rank
 from cytoclust.numerics.small import invert, times
 
@@ -53,152 +54,6 @@ class BinomialFit:
 
 
 @njit(cache=True)
-def _log_likelihood(cells, trials, eta):  # type: ignore[no-untyped-def]
-    """Binomial log-likelihood of one sample without its coefficient."""
-    if trials == 0:
-        return 0.0
-    if eta > 0:
-        return -(trials - cells) * eta - trials * np.log1p(np.exp(-eta))
-    return cells * eta - trials * np.log1p(np.exp(eta))
-
-
-@njit(cache=True)
-def _weigh(cells, trials, eta, out):  # type: ignore[no-untyped-def]  # noqa: PLR0917
-    """Score, weight and derivative of the weight of one sample: ``out[0:3]``."""
-    p = 1 / (1 + np.exp(-eta))
-    out[0] = cells - trials * p
-    out[1] = trials * p * (1 - p)
-    out[2] = out[1] * (1 - 2 * p)
-
-
-@njit(cache=True)
-def _penalised(cells, trials, fixed, a, v):  # type: ignore[no-untyped-def]  # noqa: PLR0917
-    """Log-likelihood of a block at deviations ``v = S a``, less their penalty."""
-    value = 0.0
-    for i in range(len(a)):
-        value += _log_likelihood(cells[i], trials[i], fixed[i] + v[i]) - 0.5 * a[i] * v[i]
-    return value
-
-
-@njit(cache=True)
-def _mode(cells, trials, fixed, S, a, parts, inverse):  # type: ignore[no-untyped-def]  # noqa: PLR0917
-    """Most likely deviations of one block by Newton's method; (penalised log-likelihood, log det).
-
-    On return ``parts`` (n, 3) holds score, weight and its derivative at the mode, and `inverse` the
-    inverse of ``I + W^.5 S W^.5``, whose log determinant is the second value.
-    """
-    n = len(cells)
-    v = times(S, a)
-    value = _penalised(cells, trials, fixed, a, v)
-    B, b = np.empty((n, n)), np.empty(n)
-    for _ in range(100):
-        for i in range(n):
-            _weigh(cells[i], trials[i], fixed[i] + v[i], parts[i])
-            b[i] = parts[i, 1] * v[i] + parts[i, 0]
-        log_det = _curvature(S, parts, B, inverse)
-        Sb = times(S, b)
-        target = np.empty(n)
-        for i in range(n):
-            total = 0.0
-            for j in range(n):
-                total += inverse[i, j] * np.sqrt(parts[j, 1]) * Sb[j]
-            target[i] = b[i] - np.sqrt(parts[i, 1]) * total
-        step, shift = 1.0, 0.0
-        while step > 1e-8:
-            new = a + step * (target - a)
-            moved = times(S, new)
-            found = _penalised(cells, trials, fixed, new, moved)
-            if found >= value - 1e-12 * (1 + abs(value)):
-                shift = np.abs(moved - v).max()
-                a[:] = new
-                v[:] = moved
-                value = found
-                break
-            step *= 0.5
-        if shift < 1e-9:
-            break
-    for i in range(n):
-        _weigh(cells[i], trials[i], fixed[i] + v[i], parts[i])
-    log_det = _curvature(S, parts, B, inverse)
-    return value, log_det
-
-
-@njit(cache=True)
-def _curvature(S, parts, B, inverse):  # type: ignore[no-untyped-def]  # noqa: PLR0917
-    """Invert ``I + W^.5 S W^.5``; its log determinant."""
-    n = len(S)
-    for i in range(n):
-        for j in range(n):
-            B[i, j] = np.sqrt(parts[i, 1] * parts[j, 1]) * S[i, j]
-        B[i, i] += 1
-    return invert(B, inverse)
-
-
-@njit(cache=True)
-def _covariance(inner, sds):  # type: ignore[no-untyped-def]
-    """Covariance of a block's deviations, (n, n)."""
-    n = len(inner)
-    S = np.empty((n, n))
-    for i in range(n):
-        for j in range(n):
-            S[i, j] = sds[0] ** 2 + (sds[1] ** 2 if inner[i] == inner[j] else 0.0)
-        S[i, i] += sds[2] ** 2
-    return S
-
-
-@njit(cache=True)
-def _block(cells, trials, fixed, X, inner, sds, a, gradient, information):  # type: ignore[no-untyped-def]  # noqa: PLR0917
-    """Add one block's gradient and expected information; returns its Laplace log-likelihood."""
-    n, p = X.shape
-    S = _covariance(inner, sds)
-    parts, P = np.empty((n, 3)), np.empty((n, n))
-    value, log_det = _mode(cells, trials, fixed, S, a, parts, P)
-    for i in range(n):
-        for j in range(n):
-            P[i, j] *= np.sqrt(parts[i, 1] * parts[j, 1])  # inverse of W^-1 + S
-    pull = np.empty(n)  # derivative of the halved log determinant by the linear predictor
-    for i in range(n):
-        left = 0.0  # diagonal of S - S P S
-        for j in range(n):
-            for k in range(n):
-                left += S[i, j] * P[j, k] * S[k, i]
-        pull[i] = -0.5 * (S[i, i] - left) * parts[i, 2]
-    back = pull - times(P, times(S, pull))  # how the mode follows
-    for i in range(n):
-        for q in range(p):
-            gradient[q] += (parts[i, 0] + back[i]) * X[i, q]
-            for j in range(n):
-                for r in range(p):
-                    information[q, r] += X[i, q] * P[i, j] * X[j, r]
-    _deviations(P, inner, (sds, parts, back), gradient[p:], information[p:, p:])
-    return value - 0.5 * log_det
-
-
-@njit(cache=True)
-def _deviations(P, inner, given, gradient, information):  # type: ignore[no-untyped-def]  # noqa: PLR0917
-    """Add a block's gradient and expected information of the standard deviations."""
-    sds, parts, back = given
-    n = len(inner)
-    PE = np.zeros((3, n, n))
-    for i in range(n):
-        for j in range(n):
-            for k in range(3):
-                if (k == 1 and inner[i] != inner[j]) or (k == 2 and i != j):
-                    continue
-                gradient[k] += (
-                    sds[k] * (parts[i, 0] * parts[j, 0] - P[i, j])
-                    + 2 * sds[k] * back[i] * parts[j, 0]
-                )
-                for m in range(n):
-                    PE[k, m, j] += 2 * sds[k] * P[m, i]
-    for k in range(3):
-        for m in range(3):
-            for i in range(n):
-                for j in range(n):
-                    information[k, m] += 0.5 * PE[k, i, j] * PE[m, j, i]
-
-
-@njit(cache=True)
 def _evaluate(x, cells, trials, offset, X, starts, inner, active, a, gradient, information):  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917
     """Laplace log-likelihood at `x` = coefficients and standard deviations, with gradient."""
     p = X.shape[1]
@@ -209,7 +64,7 @@ def _evaluate(x, cells, trials, offset, X, starts, inner, active, a, gradient, i
     value = 0.0
     for b in range(len(starts) - 1):
         here = slice(starts[b], starts[b + 1])
-        value += _block(
+        value += add_block(
             cells[here], trials[here], fixed[here], X[here], inner[here], sds, a[here],
             gradient, information,
         )  # fmt: skip
