@@ -61,7 +61,10 @@ def test_every_file_is_left(finished: tuple[ad.AnnData, Path]) -> None:
 def test_abundance_has_every_row(finished: tuple[ad.AnnData, Path]) -> None:
     adata, out = finished
     table = pd.read_csv(out / "tables" / "abundance.csv")
-    assert list(table.columns) == COLUMNS
+    assert list(table.columns[: len(COLUMNS)]) == COLUMNS
+    assert {"n_events", "size_factor", "alarm", "detectable_change"} <= set(table.columns)
+    tested = table["status"] == "ok"
+    assert (table.loc[tested, "detectable_change"] > 0).all()
     cells = table.groupby("population")[["compartment", "contrast"]].size()
     assert len(set(cells)) == 1
     assert set(table["compartment"]) == {"PB", "BM", "BM - PB"}
