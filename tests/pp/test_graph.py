@@ -7,6 +7,12 @@ import pytest
 
 import cytoclust as cc
 from cytoclust.errors import ArgumentError, MissingSlotError
+from cytoclust.numerics import knn, threads
+from cytoclust.numerics.prototypes import Index
+
+
+def threads_now() -> int:
+    return int(threads.numba.get_num_threads())
 
 
 def events(n: int = 400, d: int = 5, *, seed: int = 0) -> ad.AnnData:
@@ -132,3 +138,38 @@ def test_same_on_one_and_two_threads() -> None:
     for key in ("distances", "connectivities"):
         assert np.array_equal(one.obsp[key].data, two.obsp[key].data)
         assert np.array_equal(one.obsp[key].indices, two.obsp[key].indices)
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_an_interrupt_leaves_everything_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, *, copy: bool
+) -> None:
+    adata = events(3000)
+    cc.pp.neighbors(adata, 5)
+    before = adata.obsp["distances"].copy(), dict(adata.uns["neighbors"]["params"])
+    before_it, calls, query = threads_now(), [], Index.query
+
+    def interrupted(self: Index, *arguments: object, **options: object) -> object:
+        calls.append(threads_now())
+        if len(calls) == 3:  # in the middle: two parts of the events have their neighbours
+            raise KeyboardInterrupt
+        return query(self, *arguments, **options)
+
+    monkeypatch.setattr(Index, "query", interrupted)
+    monkeypatch.setattr(knn, "CHUNK", 1000)
+    with pytest.raises(KeyboardInterrupt):
+        cc.pp.neighbors(adata, 9, n_jobs=1, copy=copy)
+    assert calls == [1, 1, 1]
+    assert threads_now() == before_it
+    assert (adata.obsp["distances"] != before[0]).nnz == 0
+    assert adata.uns["neighbors"]["params"] == before[1]
+    assert set(adata.obsp) == {"distances", "connectivities"}
+
+
+def test_progress_counts_every_event(capsys: pytest.CaptureFixture[str]) -> None:
+    counts: list[int] = []
+    X = np.random.default_rng(0).normal(size=(900, 3))
+    knn.nearest_neighbors(X, 4, rng=np.random.default_rng(0), progress=counts.append)
+    assert sum(counts) == 900
+    cc.pp.neighbors(events(), progress=True)
+    assert capsys.readouterr().out == ""

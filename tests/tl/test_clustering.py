@@ -10,9 +10,14 @@ from sklearn.metrics import adjusted_rand_score
 
 import cytoclust as cc
 from cytoclust.errors import ArgumentError, MissingSlotError
+from cytoclust.numerics import threads
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+def threads_now() -> int:
+    return int(threads.numba.get_num_threads())
 
 
 def events(n: int = 1500, d: int = 6, *, seed: int = 0) -> ad.AnnData:
@@ -224,3 +229,23 @@ def test_constant_potts_model(flavor: str) -> None:
     assert adata.uns["cytoclust"]["leiden"]["params"]["objective"] == "cpm"
     with pytest.raises(ArgumentError, match="objective"):
         cc.tl.leiden(adata, objective="potts")
+
+
+def test_an_interrupt_of_leiden_leaves_everything_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from cytoclust.numerics import leiden as kernels
+
+    adata = events()
+    cc.pp.neighbors(adata)
+    before_it = threads_now()
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(kernels, "aggregate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        cc.tl.leiden(adata, n_jobs=1)
+    assert "leiden" not in adata.obs
+    assert "cytoclust" not in adata.uns
+    assert threads_now() == before_it

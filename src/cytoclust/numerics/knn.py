@@ -13,6 +13,8 @@ from cytoclust.numerics.prototypes import Index, build_index, calibrate
 from cytoclust.numerics.search import CHUNK, group_in_sequence, padded
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 EXACT_ROWS = 20_000  # up to here every pair is compared
@@ -32,7 +34,12 @@ class Neighbors:
 
 
 def nearest_neighbors(
-    X: NDArray[np.floating], k: int, *, rng: np.random.Generator, exact_rows: int = EXACT_ROWS
+    X: NDArray[np.floating],
+    k: int,
+    *,
+    rng: np.random.Generator,
+    exact_rows: int = EXACT_ROWS,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Neighbors:
     """Find the k nearest other events of every event.
 
@@ -46,6 +53,8 @@ def nearest_neighbors(
         Source of every random choice.
     exact_rows
         Up to this many events every pair is compared; above, the events of the nearest cells.
+    progress
+        Called with the number of events done, after each 65,536.
 
     Returns
     -------
@@ -56,19 +65,27 @@ def nearest_neighbors(
     rows = padded(X)
     if len(rows) <= exact_rows:
         index = Index(group_in_sequence(rows))
-        return _collect(index, rows, k, recall=1.0)
+        return _collect(index, rows, k, recall=1.0, progress=progress)
     index = build_index(rows, rng=rng, n_probes=8)
     index, recall = calibrate(index, rows, k=k, rng=rng, recall=RECALL)
-    return _collect(index, rows, k, recall=recall)
+    return _collect(index, rows, k, recall=recall, progress=progress)
 
 
-def _collect(index: Index, rows: NDArray[np.float32], k: int, *, recall: float) -> Neighbors:
+def _collect(
+    index: Index,
+    rows: NDArray[np.float32],
+    k: int,
+    *,
+    recall: float,
+    progress: Callable[[int], None],
+) -> Neighbors:
     """Query the index for every row, in the order of its cells: neighbouring queries are cached."""
     found = np.empty((len(rows), k), dtype=np.int32)
     distances = np.empty((len(rows), k), dtype=np.float32)
     for start in range(0, len(rows), CHUNK):
         part = index.cells.order[start : start + CHUNK]
         found[part], distances[part] = index.query(rows[part], k=k, exclude=part)
+        progress(len(part))
     return Neighbors(found, distances, recall, 0 if index.coarse is None else index.n_probes)
 
 

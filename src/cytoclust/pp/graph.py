@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -10,7 +11,7 @@ from cytoclust import checks, schema
 from cytoclust.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from anndata import AnnData
 
@@ -27,6 +28,7 @@ def neighbors(
     rng: int | np.random.Generator | None = 0,
     n_jobs: int | None = None,
     key_added: str | None = None,
+    progress: bool = False,
     copy: bool = False,
 ) -> AnnData | None:
     """Join every event with its nearest neighbours in marker space.
@@ -49,6 +51,8 @@ def neighbors(
         Threads; None takes all processors. The result does not depend on it.
     key_added
         Name of the graph; None writes to scanpy's default slots.
+    progress
+        Show a progress bar on standard error.
     copy
         Return a changed copy and leave `adata` as it is.
 
@@ -77,6 +81,11 @@ def neighbors(
     until 256 exactly searched events find 96.5 % of their true neighbours. Sums run in a fixed
     order, so the graph is bit-identical on any number of threads.
 
+    Peak memory beside the events: about 900 bytes per event for 15 neighbours and 20 markers, of
+    which the written slots keep 300 (8 bytes per stored weight and distance); 8 bytes per marker
+    and 45 per neighbour in general. An interrupt (Ctrl-C) takes effect after the 65,536 events
+    being searched and leaves `adata` as it was: all slots are written together at the end.
+
     References
     ----------
     Levine et al. (2015), Jaccard weights for cytometry, https://doi.org/10.1016/j.cell.2015.05.047
@@ -95,8 +104,9 @@ def neighbors(
     checks.check_one_of("metric", metric, ("euclidean",))
     X, names = checks.event_matrix(adata, markers, use_rep=use_rep)
     _check_count(n_neighbors, len(X))
-    with thread_limit(n_jobs):
-        found = nearest_neighbors(X, n_neighbors - 1, rng=np.random.default_rng(rng))
+    with thread_limit(n_jobs), _bar(len(X), shown=progress) as advance:
+        generator = np.random.default_rng(rng)
+        found = nearest_neighbors(X, n_neighbors - 1, rng=generator, progress=advance)
         distances, weights = distance_graph(found), jaccard_graph(found.rows)
     params: dict[str, Any] = {
         "n_neighbors": int(n_neighbors),
@@ -119,6 +129,17 @@ def neighbors(
     }
     checks.logger.info("neighbors: %d events, %s", len(X), params["method"])
     return adata if copy else None
+
+
+@contextmanager
+def _bar(n_events: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
+    """Count events on a progress bar; it is gone afterwards, also when interrupted."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), disable=not shown, transient=True) as bar:
+        task = bar.add_task("neighbors", total=n_events)
+        yield lambda n: bar.advance(task, n)
 
 
 def _check_count(n_neighbors: int, n_events: int) -> None:
