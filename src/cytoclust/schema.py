@@ -39,6 +39,8 @@ LEIDEN: Final = "leiden"
 PHENOTYPE: Final = "phenotype"
 PHENOTYPE_CLUSTER: Final = "phenotype_cluster"
 PHENOTYPE_FAR: Final = "phenotype_far"
+LINEAGE_CLUSTER: Final = "lineage_cluster"
+CLUSTER_SPLIT: Final = "cluster_split"
 MAPPED_FAR: Final = "mapped_far"
 PHENOTYPE_FACET: Final = "phenotype_"  # and the facet's name, such as phenotype_helper
 GRADE: Final = "_grade"  # after the grade's name, such as exhaustion_grade
@@ -83,6 +85,8 @@ CLUSTER_STABILITY: Final = "cluster_stability"
 MAP_EVENTS: Final = "map_events"
 CALL_MARKERS: Final = "call_markers"
 ANNOTATE_PHENOTYPES: Final = "annotate_phenotypes"
+SUBCLUSTER_LINEAGES: Final = "subcluster_lineages"
+SPLIT_MIXED: Final = "split_mixed"
 RUN: Final = "run"
 
 SLOTS: Final = (
@@ -125,6 +129,8 @@ SLOTS: Final = (
         "markers of the grade that the event has, -1 where not asked",
         "tl.annotate_phenotypes",
     ),
+    Slot("obs", LINEAGE_CLUSTER, "category", "cluster within a lineage", "tl.subcluster_lineages"),
+    Slot("obs", CLUSTER_SPLIT, "category", "cluster, mixed ones apart", "tl.split_mixed"),
     Slot("obs", PHENOTYPE_FAR, "bool", "event is far from its name", "tl.annotate_phenotypes"),
     Slot("obs", MAPPED_FAR, "bool", "event is far from the reference's", "tl.map_events"),
     Slot("var", CHANNEL, "str", "channel name as written ($PnN)", "io.read_study"),

@@ -135,3 +135,12 @@ def test_facets_and_grades_survive_h5ad(named: ad.AnnData, tmp_path: Path) -> No
     assert (back.obs["phenotype_helper"] == named.obs["phenotype_helper"]).all()
     record = back.uns["cytoclust"][schema.ANNOTATE_PHENOTYPES]
     assert record["exhaustion_grades"].loc["CD8 EM", "share_exhausted"] > 0.6
+
+
+def test_gates_of_facets_are_compared_with_their_column(named: ad.AnnData) -> None:
+    names = {"activated": "CD4 activated", "Th1": "CD4 EM", "B": "B cell"}
+    gates = named.obs["truth"].astype(str).where(lambda gate: gate.isin(list(names)), "")
+    result = tl.compare_gates(named, gates, names=names)
+    assert result.populations.loc["activated", "f1"] > 0.95
+    # activated cells are CD4 EM as well, but each event has one gate
+    assert result.populations.loc["Th1", "precision"] > 0.95

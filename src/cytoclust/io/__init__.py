@@ -3,6 +3,7 @@
 from cytoclust.io.export import write_fcs
 from cytoclust.io.fcs import FcsDataset, read_fcs_datasets
 from cytoclust.io.fcs_facts import describe_fcs, read_fcs
+from cytoclust.io.gates import read_flowjo_gates, read_gates
 from cytoclust.io.sheets import read_samples
 from cytoclust.io.study import read_study
 
@@ -11,6 +12,8 @@ __all__ = [
     "describe_fcs",
     "read_fcs",
     "read_fcs_datasets",
+    "read_flowjo_gates",
+    "read_gates",
     "read_samples",
     "read_study",
     "write_fcs",

@@ -3,6 +3,7 @@
 from cytoclust.pl.abundance import abundance, abundance_grid
 from cytoclust.pl.clustering import heatmap
 from cytoclust.pl.composition import composition
+from cytoclust.pl.concordance import bland_altman, confusion, gate_scores
 from cytoclust.pl.effects import forest, forest_grid, p_values, volcano
 from cytoclust.pl.embedding import umap, umap_grid, umap_markers
 from cytoclust.pl.palette import set_colors
@@ -18,11 +19,14 @@ from cytoclust.pl.trajectory import trajectories
 __all__ = [
     "abundance",
     "abundance_grid",
+    "bland_altman",
     "composition",
+    "confusion",
     "design_grid",
     "exclusions",
     "forest",
     "forest_grid",
+    "gate_scores",
     "heatmap",
     "marker_densities",
     "p_values",

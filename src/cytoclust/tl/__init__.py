@@ -5,8 +5,10 @@ from cytoclust.tl.clustering import leiden, leiden_sketched
 from cytoclust.tl.concordance import Concordance, compare_gates
 from cytoclust.tl.design import Design, design
 from cytoclust.tl.embedding import umap, umap_sketched
+from cytoclust.tl.lineages import split_mixed, subcluster_lineages
 from cytoclust.tl.mapping import map_events
 from cytoclust.tl.marker_levels import call_markers
+from cytoclust.tl.phenotype_stability import name_stability
 from cytoclust.tl.phenotyping import annotate_phenotypes
 from cytoclust.tl.power import detectable_changes
 from cytoclust.tl.resolution import cluster_stability, scan_resolutions
@@ -29,8 +31,11 @@ __all__ = [
     "leiden",
     "leiden_sketched",
     "map_events",
+    "name_stability",
     "scan_resolutions",
+    "split_mixed",
     "subcluster",
+    "subcluster_lineages",
     "umap",
     "umap_sketched",
 ]

@@ -68,7 +68,9 @@ def compare_gates(
         Column of ``obs`` with the names to be judged.
     names
         Gate to the phenotype that it stands for, for gates with other names. A phenotype counts as
-        found for a gate if it is that phenotype or one of its descendants.
+        found for a gate if it is that phenotype or one of its descendants; a name of a facet (such
+        as "CD4 activated") is looked for in the column of the facet, and its events count for no
+        other gate, since each event has one.
     sample_key
         Column of ``obs`` with the sample; per-sample figures are NaN if it does not exist.
 
@@ -117,8 +119,14 @@ def compare_gates(
     truth = gate[keep].astype(str)
     found = adata.obs.loc[keep, key].astype(str)
     wanted = {name: (names or {}).get(name, name) for name in sorted(truth.unique())}
-    below = descendants(adata, wanted.values(), key)
-    hits = {name: found.isin(below[target]).to_numpy() for name, target in wanted.items()}
+    beside = facet_hits(adata, wanted, key, keep=keep)
+    below = descendants(adata, [t for g, t in wanted.items() if g not in beside], key)
+    # gates exclude each other: an event of a facet's gate counts for that one
+    elsewhere = np.logical_or.reduce([np.zeros(len(found), dtype=bool), *beside.values()])
+    hits = {
+        name: beside[name] if name in beside else found.isin(below[target]).to_numpy() & ~elsewhere
+        for name, target in wanted.items()
+    }
     if sample_key in adata.obs:
         samples = adata.obs.loc[keep, sample_key].astype(str)
     else:
@@ -141,6 +149,24 @@ def compare_gates(
         float(populations["f1"].mean()),
         float(adjusted_rand_score(truth, found)),
     )
+
+
+def facet_hits(
+    adata: AnnData, wanted: Mapping[str, str], key: str, *, keep: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Events found for the gates that stand for a population of a facet, such as activated cells."""
+    recorded = checks.recorded(adata, schema.ANNOTATE_PHENOTYPES)
+    if recorded is None or key != schema.PHENOTYPE or "facet" not in recorded["rules"]:
+        return {}
+    facets = recorded["rules"]["facet"].astype(str).to_dict()
+    found = {}
+    for gate, target in wanted.items():
+        column = schema.PHENOTYPE_FACET + facets.get(target, "")
+        if facets.get(target):
+            named = adata.obs.loc[keep, column] if column in adata.obs else None
+            hit = np.zeros(int(keep.sum()), dtype=bool)
+            found[gate] = hit if named is None else (named.astype(str) == target).to_numpy()
+    return found
 
 
 def descendants(adata: AnnData, names: object, key: str) -> dict[str, list[str]]:

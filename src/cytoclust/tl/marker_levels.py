@@ -174,8 +174,6 @@ def group_row(panel: Panel, marker: str, group: str, *, split: Split) -> dict[st
         "channel": panel.channels[marker],
         "compartment": group,
         **evidence.cutoff_row(marker, split),
-        "low_mean": split.low.mean,
-        "high_mean": split.high.mean,
     }
 
 

@@ -39,6 +39,8 @@ def cutoff_row(marker: str, split: Split) -> dict[str, object]:
         "informative": split.informative,
         "status": split.status,
         "reason": split.reason,
+        "low_mean": split.low.mean,
+        "high_mean": split.high.mean,
     }
 
 

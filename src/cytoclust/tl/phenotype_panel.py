@@ -63,6 +63,14 @@ class Panel:
         }
         return replace(self, axes=whole)
 
+    def part(self, rows: np.ndarray, columns: Mapping[str, int]) -> Panel:
+        """Keep some events and some markers."""
+        groups = None if self.groups is None else self.groups[rows]
+        scatter = {marker: scale for marker, scale in self.scatter.items() if marker in columns}
+        return replace(
+            self, values=self.values[rows], columns=dict(columns), scatter=scatter, groups=groups
+        )
+
     def take(self, marker: str, rows: np.ndarray) -> np.ndarray:
         """Values of a marker; scatter on a logarithm-like scale."""
         if marker in self.axes:
