@@ -59,7 +59,8 @@ def detectable_changes(
 
     References
     ----------
-    Cohen 1988, Statistical Power Analysis for the Behavioral Sciences, chapter 2.
+    Cohen 1988, Statistical Power Analysis for the Behavioral Sciences, chapter 2,
+    doi:10.4324/9780203771587.
 
     Examples
     --------
