@@ -17,7 +17,9 @@ from cytoclust.numerics.rows import fit_rows
 from cytoclust.numerics.voom import (
     block_correlation,
     fit_abundance,
+    fit_values,
     size_factors,
+    tmm_factors,
     trimmed_mean,
     welch_difference,
 )
@@ -77,6 +79,68 @@ def test_default_method_agrees_with_limma(shared: Path, name: str) -> None:
             np.testing.assert_allclose(fit.df[:, j], rows["df"], rtol=1e-7)
             compared += len(rows)
     assert compared == 11 * len(counts)
+
+
+@pytest.mark.parametrize("name", [".", "null", "bystander"])
+def test_trend_agrees_with_limma(shared: Path, name: str) -> None:
+    folder = shared / "stats" / name
+    counts, sheet = read_fixture(folder)
+    cells = counts.to_numpy(float)
+    library = cells.sum(axis=0) * size_factors(cells, cells.sum(axis=0))
+    golden = pd.read_csv(folder / "r_bycomp.csv").query("method == 'trend'")
+    for place in ("PB", "BM"):
+        here = (sheet["compartment"] == place).to_numpy()
+        fit, _ = fit_values(
+            np.log2((cells + 0.5) / (library + 1))[:, here],
+            (sheet["time"].to_numpy()[here, None] == np.array(TIMES)).astype(float),
+            contrasts=contrast_matrix(),
+            blocks=pd.factorize(sheet["patient"][here])[0].astype(np.int64),
+        )
+        for j, contrast in enumerate(CONTRASTS):
+            rows = golden[golden["contrast"] == f"{place}_{contrast}"].set_index("cluster")
+            expected = rows.loc[counts.index, "p"]
+            np.testing.assert_allclose(np.log10(fit.p_value[:, j]), np.log10(expected), atol=1e-6)
+
+
+def test_medians_with_block_correlation_agree_with_limma(shared: Path) -> None:
+    folder = shared / "stats"
+    medians = pd.read_csv(folder / "medians.csv", index_col=0)
+    sheet = pd.read_csv(folder / "samples.csv").set_index("sample").loc[medians.columns]
+    cells = [f"{place}_{time}" for place in ("PB", "BM") for time in TIMES]
+    label = (sheet["compartment"] + "_" + sheet["time"]).to_numpy()
+    unit = dict(zip(cells, np.eye(8), strict=True))
+    names = {
+        f"{p}_{t}": unit[f"{p}_{t}"] - unit[f"{p}_d0"] for p in ("PB", "BM") for t in TIMES[1:]
+    }
+    names |= {f"INT_{t}": names[f"BM_{t}"] - names[f"PB_{t}"] for t in TIMES[1:]}
+    fit, rho = fit_values(
+        medians.to_numpy(float),
+        (label[:, None] == np.array(cells)).astype(float),
+        contrasts=np.array(list(names.values())).T,
+        blocks=pd.factorize(sheet["patient"] + sheet["compartment"])[0].astype(np.int64),
+    )
+    info = pd.read_csv(folder / "r_ds_info.csv").set_index("key")["value"]
+    assert rho == pytest.approx(info["consensus.correlation"], abs=1e-8)
+    golden = pd.read_csv(folder / "r_ds_limma.csv").query("method == 'limma_trend_dupcorPC'")
+    for j, name in enumerate(names):
+        rows = golden[golden["contrast"] == name].set_index("feature").loc[medians.index]
+        np.testing.assert_allclose(np.log10(fit.p_value[:, j]), np.log10(rows["p"]), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [".", "null", "bystander"])
+def test_tmm_agrees_with_edger(shared: Path, name: str) -> None:
+    folder = shared / "stats" / name
+    cells = read_fixture(folder)[0].to_numpy(float)
+    golden = pd.read_csv(folder / "r_tmm.csv")["norm.factors"]
+    np.testing.assert_allclose(tmm_factors(cells, cells.sum(axis=0)), golden, rtol=1e-10)
+
+
+def test_tmm_undoes_one_expanding_population() -> None:
+    counts = np.full((10, 6), 100.0)
+    counts[0, 3:] = 300.0
+    totals = counts.sum(axis=0)
+    library = totals * tmm_factors(counts, totals)
+    np.testing.assert_allclose(library, library[0], rtol=1e-12)
 
 
 def test_fixed_blocks_with_trend_agree_with_limma(shared: Path) -> None:

@@ -11,22 +11,40 @@ __all__ = ["add_block"]
 
 
 @njit(cache=True)
+def _log_ratio(p, share, excess):  # type: ignore[no-untyped-def]
+    """Logarithm of ``p / share`` where ``p = share + excess``, exact where both are nearly equal."""
+    if abs(excess) < 0.5 * share:
+        return np.log1p(excess / share)
+    return np.log(p / share) if p > 0 else -np.inf
+
+
+@njit(cache=True)
 def _log_likelihood(cells, trials, eta):  # type: ignore[no-untyped-def]
-    """Binomial log-likelihood of one sample without its coefficient."""
+    """Binomial log-likelihood of one sample less that of its own share.
+
+    The difference keeps its digits where millions of cells make either of them large: both terms use
+    the same excess, so that their rounding cancels.
+    """
     if trials == 0:
         return 0.0
-    if eta > 0:
-        return -(trials - cells) * eta - trials * np.log1p(np.exp(-eta))
-    return cells * eta - trials * np.log1p(np.exp(eta))
+    p, q = 1 / (1 + np.exp(-eta)), 1 / (1 + np.exp(eta))
+    own, other = cells / trials, (trials - cells) / trials
+    excess = p - own if own < 0.5 else other - q
+    value = 0.0
+    if cells > 0:
+        value += cells * _log_ratio(p, own, excess)
+    if cells < trials:
+        value += (trials - cells) * _log_ratio(q, other, -excess)
+    return value
 
 
 @njit(cache=True)
 def _weigh(cells, trials, eta, out):  # type: ignore[no-untyped-def]  # noqa: PLR0917
     """Score, weight and derivative of the weight of one sample: ``out[0:3]``."""
-    p = 1 / (1 + np.exp(-eta))
-    out[0] = cells - trials * p
-    out[1] = trials * p * (1 - p)
-    out[2] = out[1] * (1 - 2 * p)
+    p, q = 1 / (1 + np.exp(-eta)), 1 / (1 + np.exp(eta))
+    out[0] = cells - trials * p if p < 0.5 else trials * q - (trials - cells)
+    out[1] = trials * p * q
+    out[2] = out[1] * (q - p)
 
 
 @njit(cache=True)
@@ -48,19 +66,12 @@ def _mode(cells, trials, fixed, S, a, parts, inverse):  # type: ignore[no-untype
     n = len(cells)
     v = times(S, a)
     value = _penalised(cells, trials, fixed, a, v)
-    B, b = np.empty((n, n)), np.empty(n)
+    B = np.empty((n, n))
     for _ in range(100):
         for i in range(n):
             _weigh(cells[i], trials[i], fixed[i] + v[i], parts[i])
-            b[i] = parts[i, 1] * v[i] + parts[i, 0]
         log_det = _curvature(S, parts, B, inverse)
-        Sb = times(S, b)
-        target = np.empty(n)
-        for i in range(n):
-            total = 0.0
-            for j in range(n):
-                total += inverse[i, j] * np.sqrt(parts[j, 1]) * Sb[j]
-            target[i] = b[i] - np.sqrt(parts[i, 1]) * total
+        target = a + _through_mode(parts[:, 0] - a, S, parts, inverse)
         step, shift = 1.0, 0.0
         while step > 1e-8:
             new = a + step * (target - a)
@@ -79,6 +90,25 @@ def _mode(cells, trials, fixed, S, a, parts, inverse):  # type: ignore[no-untype
         _weigh(cells[i], trials[i], fixed[i] + v[i], parts[i])
     log_det = _curvature(S, parts, B, inverse)
     return value, log_det
+
+
+@njit(cache=True)
+def _through_mode(x, S, parts, inverse):  # type: ignore[no-untyped-def]  # noqa: PLR0917
+    """Multiply with the inverse of ``I + W S``; with many cells no digits may cancel."""
+    n = len(x)
+    root = np.sqrt(parts[:, 1])
+    out = np.zeros(n)
+    if root.min() > 1e-4:
+        for i in range(n):
+            for j in range(n):
+                out[i] += root[i] * inverse[i, j] * x[j] / root[j]
+        return out
+    Sx = times(S, x)
+    for i in range(n):
+        out[i] = x[i]
+        for j in range(n):
+            out[i] -= root[i] * inverse[i, j] * root[j] * Sx[j]
+    return out
 
 
 @njit(cache=True)
@@ -111,17 +141,14 @@ def add_block(cells, trials, fixed, X, inner, sds, a, gradient, information):  #
     S = _covariance(inner, sds)
     parts, P = np.empty((n, 3)), np.empty((n, n))
     value, log_det = _mode(cells, trials, fixed, S, a, parts, P)
+    pull = np.zeros(n)  # derivative of the halved log determinant by the linear predictor
+    for i in range(n):
+        if parts[i, 1] > 0:  # (1 - inverse) / W is the spread of the deviation around its mode
+            pull[i] = -0.5 * (1 - P[i, i]) / parts[i, 1] * parts[i, 2]
+    back = _through_mode(pull, S, parts, P)  # how the mode follows
     for i in range(n):
         for j in range(n):
             P[i, j] *= np.sqrt(parts[i, 1] * parts[j, 1])  # inverse of W^-1 + S
-    pull = np.empty(n)  # derivative of the halved log determinant by the linear predictor
-    for i in range(n):
-        left = 0.0  # diagonal of S - S P S
-        for j in range(n):
-            for k in range(n):
-                left += S[i, j] * P[j, k] * S[k, i]
-        pull[i] = -0.5 * (S[i, i] - left) * parts[i, 2]
-    back = pull - times(P, times(S, pull))  # how the mode follows
     for i in range(n):
         for q in range(p):
             gradient[q] += (parts[i, 0] + back[i]) * X[i, q]

@@ -44,7 +44,8 @@ def lowess(x: Floats, y: Floats, *, span: float = 0.5) -> tuple[Floats, Floats]:
             break
         errors = np.abs(y - fitted)
         limit = 6 * np.median(errors)
-        if limit < 1e-7 * errors.mean():
+        exact = errors.max() <= 1e-10 * np.abs(y).max()  # rounding must not choose the weights
+        if exact or limit < 1e-7 * errors.mean():
             break
         ratio = errors / limit if limit > 0 else np.zeros(n)
         robust = np.where(ratio <= 0.001, 1.0, np.where(ratio <= 0.999, (1 - ratio**2) ** 2, 0.0))

@@ -36,7 +36,7 @@ class BinomialFit:
         (K, 3) standard deviations of block, inner block and sample effects; NaN where not in the
         model.
     log_likelihood
-        (K,) Laplace log-likelihood without the binomial coefficients.
+        (K,) Laplace log-likelihood, less that of a model with a share for every sample.
     converged
         (K,) whether the optimiser reached the maximum.
     """
