@@ -134,3 +134,15 @@ def test_a_million_events_in_seconds() -> None:
     assert (
         time.perf_counter() - start < 10
     )  # 1 s on one free core; the bound allows for a busy machine
+
+
+def test_counts_by_code_are_those_of_single_codes() -> None:
+    from cytoclust.pl.canvas import Canvas
+
+    rng = np.random.default_rng(8)
+    canvas = Canvas(rng.normal(size=(5_000, 2)), pixels=60)
+    codes = rng.integers(-1, 70, 5_000).astype(np.int8)  # more than one pass, some without a code
+    images = list(canvas.by_code(codes, 70))
+    assert len(images) == 70
+    for code in (0, 31, 32, 69):
+        np.testing.assert_allclose(images[code], canvas.total(keep=codes == code), rtol=1e-6)

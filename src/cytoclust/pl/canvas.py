@@ -9,9 +9,12 @@ import numpy as np
 from cytoclust.pl.style import SMALL, bare
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from matplotlib.axes import Axes
 
 PIXELS: Final = 420  # of an image's longer side
+CODES_AT_ONCE: Final = 32  # 45 MB of counts, and no place beyond int32
 
 
 class Canvas:
@@ -60,6 +63,26 @@ class Canvas:
         flat = np.bincount(pixel, weights=weights, minlength=n).astype(np.float32)
         return spread(flat.reshape(self.size[1], self.size[0]), self.radius)
 
+    def by_code(self, codes: np.ndarray, n_codes: int) -> Iterator[np.ndarray]:
+        """Yield the events per pixel (rows, columns) of each code 0, 1, ...; one pass per 32 codes.
+
+        Parameters
+        ----------
+        codes
+            (n_placed,) category of each placed event; others than 0 .. n_codes - 1 count nowhere.
+        n_codes
+            Number of categories.
+        """
+        n = int(self.size.prod())
+        for first in range(0, n_codes, CODES_AT_ONCE):
+            some = min(CODES_AT_ONCE, n_codes - first)
+            # what belongs to no code of this pass is counted behind the others
+            place = codes.astype(np.int32) - first
+            place[(place < 0) | (place >= some)] = some
+            flat = np.bincount(place * np.int32(n) + self.pixel, minlength=(some + 1) * n)
+            for image in flat[: some * n].reshape(some, self.size[1], self.size[0]):
+                yield spread(image.astype(np.float32), self.radius)
+
 
 def spread(image: np.ndarray, radius: int) -> np.ndarray:
     """Add each pixel to its neighbours within a disc, so that single events can be seen."""
@@ -85,17 +108,14 @@ def opacity(count: np.ndarray) -> np.ndarray:
 def majority_image(
     canvas: Canvas, codes: np.ndarray, *, colors: list[str], keep: np.ndarray
 ) -> np.ndarray:
-    """Colour each pixel by its commonest category, (rows, columns, 4) RGBA."""
+    """Colour each pixel by its commonest category, (rows, columns, 4) RGBA; codes below 0 are none."""
     from matplotlib.colors import to_rgb
 
     best = np.zeros(tuple(canvas.size[::-1]), np.float32)
     winner = np.full(best.shape, -1)
     count = np.zeros_like(best)
-    for code in range(len(colors)):
-        member = keep & (codes == code)
-        if not member.any():
-            continue
-        here = canvas.total(keep=member)
+    shown = codes if keep.all() else np.where(keep, codes, -1)
+    for code, here in enumerate(canvas.by_code(shown, len(colors))):
         count += here
         ahead = here > best
         winner[ahead] = code

@@ -54,12 +54,12 @@ def event_values(adata: AnnData, key: str, layer: str | None) -> pd.Series | np.
 def name_on_map(ax: Axes, canvas: Canvas, *, codes: np.ndarray, names: list[str]) -> None:
     """Write each category's name at the densest part of its events."""
     from matplotlib.patheffects import withStroke
+    from scipy.ndimage import uniform_filter
 
-    for code, name in enumerate(names):
-        member = codes == code
-        if not member.any():
+    for name, count in zip(names, canvas.by_code(codes, len(names)), strict=True):
+        if not count.any():
             continue
-        image = spread(canvas.total(keep=member), 8)
+        image = uniform_filter(count, 17, mode="constant")
         row, column = np.unravel_index(int(image.argmax()), image.shape)
         at = canvas.low + (np.array([column, row]) + 0.5) / canvas.size * (canvas.high - canvas.low)
         ax.text(
@@ -138,9 +138,14 @@ def umap(
             name_on_map(ax, canvas, codes=codes, names=names)
         legend(ax, names, colors)
     else:
-        paint_values(ax, canvas, np.asarray(values), text="mean")
+        paint_values(ax, canvas, bare_values(values), text="mean")
     ax.set_title(plain(color, 60), fontsize=9, loc="left")
     return ax
+
+
+def bare_values(values: pd.Series | np.ndarray) -> np.ndarray:
+    """Return numbers without their index; ``np.asarray`` of a Series first hashes all of it."""
+    return values.to_numpy() if isinstance(values, pd.Series) else values
 
 
 def is_number(values: pd.Series) -> bool:
@@ -264,7 +269,7 @@ def group_painter(adata: AnnData, canvas: Canvas, *, color: str | None, layer: s
         return lambda ax, member: paint(
             ax, majority_image(canvas, placed, colors=colors, keep=member & (placed >= 0)), canvas
         )
-    numbers = np.asarray(values, np.float64)[canvas.placed]
+    numbers = bare_values(values).astype(np.float64)[canvas.placed]
     known = np.isfinite(numbers)
     low, high = np.quantile(numbers[known], [0.01, 0.99]) if known.any() else (0.0, 1.0)
 

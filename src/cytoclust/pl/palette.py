@@ -76,7 +76,7 @@ def categories_of(adata: AnnData, key: str) -> tuple[np.ndarray, list[str], list
     column = adata.obs[key]
     names = list(colors)
     if isinstance(column.dtype, pd.CategoricalDtype):
-        return np.asarray(column.cat.codes), names, list(colors.values())
+        return column.cat.codes.to_numpy(), names, list(colors.values())
     codes = pd.Categorical(column.astype(str), categories=names).codes
     return np.asarray(codes), names, list(colors.values())
 
