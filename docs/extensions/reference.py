@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import re
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -218,7 +219,9 @@ def results_page() -> str:
 
 
 def demoted(text: str) -> str:
-    """Move headings two levels down, outside of code."""
+    """Make headings bold lines, outside of code; pictures and links to other files stay behind."""
+    text = re.sub(r"!\[[^\]]*\]\([^)]*\)", "", text)
+    text = re.sub(r"\[([^\]]*)\]\((?!https?:)[^)]*\)", r"\1", text)
     lines, code = [], False
     for line in text.splitlines():
         code ^= line.startswith("```")
@@ -265,25 +268,35 @@ def accuracy_figures(found: dict[str, Any], null: dict[str, Any]) -> dict[str, s
 
 def calibration_figures(found: dict[str, Any]) -> dict[str, str]:
     """Write the figures of the tests' calibration as text."""
-    results = {  # of the default method, which each scenario lists first
-        scenario: next(iter(methods.values())) for scenario, methods in found["results"].items()
-    }
     figures = {"date": found["date"], "sets": str(found["sets"])}
-    for scenario in ("null", "hetero_null", "permuted"):
-        for column, key in (("PB", "pb"), ("BM", "bm"), ("BM - PB", "int")):
-            short = scenario.removesuffix("_null")
-            figures[f"{short}_{key}"] = percent(results[f"abundance, {scenario}"][column])
-    for column, key in (("PB", "pb"), ("BM", "bm"), ("BM - PB", "int")):
-        figures[f"state_{key}"] = percent(results["state, null"][column])
-    bystander, mixed = results["abundance, bystander"], results["abundance, mixed"]
+    columns = (("PB", "pb"), ("BM", "bm"), ("BM - PB", "int"))
+    for prefix, scenario in (
+        ("null", "abundance, null"),
+        ("hetero", "abundance, hetero_null"),
+        ("permuted", "abundance, permuted"),
+        ("state", "state, null"),
+    ):
+        by_place = by_default(found, scenario)
+        figures |= {f"{prefix}_{key}": percent(by_place[column]) for column, key in columns}
+    bystander, mixed = (by_default(found, f"abundance, {name}") for name in ("bystander", "mixed"))
+    uncorrected = found["results"]["abundance, bystander"]["voom, total"]
+    shift = by_default(found, "state, shift")
     return figures | {
         "bystander_p": percent(bystander["bystander p < .05"]),
         "bystander_fdr": percent(bystander["bystander FDR < .05"]),
+        "uncorrected_p": percent(uncorrected["bystander p < .05"]),
+        "uncorrected_fdr": percent(uncorrected["bystander FDR < .05"]),
         "power": percent(mixed["power"]),
         "false_discoveries": percent(mixed["FDR"]),
-        "state_power": percent(results["state, shift"]["power"]),
-        "state_false": percent(results["state, shift"]["FDR"]),
+        "state_power": percent(shift["power"]),
+        "state_false": percent(shift["FDR"]),
     }
+
+
+def by_default(found: dict[str, Any], scenario: str) -> dict[str, float]:
+    """Take what the default method reached in a scenario."""
+    (name,) = [name for name in found["results"][scenario] if name.endswith("(default)")]
+    return found["results"][scenario][name]
 
 
 def percent(share: float) -> str:
