@@ -256,6 +256,44 @@ def abundance(scenario: str, n_sets: int) -> dict[str, dict[str, float]]:
     }
 
 
+def courses(n_sets: int) -> dict[str, dict[str, float]]:
+    """Share of wrong names per call, and of transient courses found: staged calls and naive ones.
+
+    Naive: significant at d7 and not at d28 is transient, the other way late, both persistent.
+    """
+    names = {(0, 1, 0.3, 0): "transient", (0, 1, 1, 1): "persistent", (0, 0, 0.3, 1): "late"}
+    names[0, 1, 0.75, 0.5] = "partial"
+    rows = []
+    for i in range(n_sets):
+        study = simulate(Setting(change="mixed"), np.random.default_rng([1, i]))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", StatisticsWarning)
+            result = tl.differential_abundance(study.counts, samples=study.sheet, **KEYS)
+        hit = result.assign(hit=result["fdr"] < 0.05).pivot_table(
+            index=["population", "compartment"], columns="contrast", values="hit"
+        )
+        for call in tl.classify_trajectories(result).to_dict("records"):
+            k = study.counts.index.get_loc(call["population"])
+            shape = np.abs(study.change[k, PLACES.index(call["compartment"])]) / LOG2
+            true = names.get(tuple(np.round(shape, 2).tolist()), "none")
+            early, late = hit.loc[
+                (call["population"], call["compartment"]), ["d7 - d0", "d28 - d0"]
+            ]
+            naive = {(1, 0): "transient", (0, 1): "late", (1, 1): "persistent"}
+            rows.append((true, call["call"], naive.get((int(early), int(late)), "none")))
+    table = pd.DataFrame(rows, columns=["true", "staged", "naive"])
+    found = {}
+    for how in ("staged", "naive"):
+        found[how] = {}
+        for name in ("transient", "late", "persistent"):
+            called = table[table[how] == name]
+            found[how][f"{name} wrong"] = float((called["true"] != name).mean())
+            found[how][f"{name} calls"] = float(len(called))
+        transient = table["true"] == "transient"
+        found[how]["transient found"] = float((table.loc[transient, how] == "transient").mean())
+    return found
+
+
 def bystanders(results: list[pd.DataFrame]) -> dict[str, float]:
     """What happens to unchanged populations when the largest one triples."""
     inner = [r[(r["compartment"] == "PB") & r["contrast"].str.endswith("- d0")] for r in results]
@@ -391,6 +429,7 @@ def main() -> None:
         f"abundance, {name}": abundance(name, options.sets)
         for name in ("null", "hetero_null", "permuted", "bystander", "mixed")
     }
+    found["courses, 2-fold changes"] = courses(options.sets)
     found |= {
         f"state, {name}": {"limma, fixed donors (default)": state(name, options.sets)}
         for name in ("null", "hetero_null", "shift")

@@ -297,3 +297,16 @@ def test_trajectories_name_every_call(study: AnnData) -> None:
     assert {"transient", "persistent", "not tested"} <= set(texts)
     with pytest.raises(MissingSlotError, match="missing: \\[call\\]"):
         cc.pl.trajectories(calls.drop(columns="call"))
+
+
+def test_courses_of_one_compartment_are_bold() -> None:
+    calls = pd.DataFrame(
+        {
+            "population": ["NK"] * 2,
+            "compartment": ["PB", "BM"],
+            "call": ["persistent", "stable"],
+            "only_here": ["shown", ""],
+        }
+    )
+    weights = {t.get_text(): t.get_fontweight() for t in cc.pl.trajectories(calls).texts}
+    assert weights == {"persistent": "bold", "stable": "normal"}

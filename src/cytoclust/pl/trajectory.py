@@ -55,7 +55,8 @@ def trajectories(
     -------
     Axes
         Populations x compartments, coloured and named by call. "single contrast" stands where no
-        course was called but `table` has a false discovery rate below 0.05.
+        course was called but `table` has a false discovery rate below 0.05. Bold: shown to be the
+        compartment's own (column ``only_here``).
 
     Raises
     ------
@@ -83,7 +84,9 @@ def trajectories(
         return note(ax, "nothing could be tested")
     courses, single = baseline_courses(table), changed_somewhere(table)
     reach = max((np.nanmax(np.abs(c), initial=0) for c in courses.values()), default=0) or 1.0
-    for who, where, call in zip(population, compartment, text_column(calls, "call"), strict=True):
+    own = text_column(calls, "only_here") == "shown"
+    rows = zip(population, compartment, text_column(calls, "call"), own, strict=True)
+    for who, where, call, only_here in rows:
         i, j = names.index(who), places.index(where)
         shown = call
         if call == "no change detected" and (who, where) in single:
@@ -91,8 +94,9 @@ def trajectories(
         color = CALLS.get(shown, "#DDDDDD") if shown else UNTESTED
         ax.broken_barh([(j + 0.02, 0.96)], (i - 0.46, 0.92), facecolors=color, lw=0)
         ax.text(
-            j + 0.06, i, plain(shown or "not tested", 22), va="center", fontsize=SMALL, color=INK
-        )
+            j + 0.06, i, plain(shown or "not tested", 22), va="center", fontsize=SMALL, color=INK,
+            fontweight="bold" if only_here else "normal",
+        )  # fmt: skip
         course = courses.get((who, where))
         if course is not None:
             at = j + np.linspace(0.66, 0.95, len(course))

@@ -273,4 +273,12 @@ def caveat_words(study: Study) -> list[str]:
                     " so many changes there is no stable reference, and the size and even the sign of"
                     " the smaller changes there are in doubt. Compare with absolute counts."
                 )
+    differ = table[text_column(table, "alarm").str.contains("denominators disagree", regex=False)]
+    if len(differ):
+        names = first_of(in_order(text_column(differ, "population")), 10)
+        words.append(
+            f"{plural(len(differ), 'change')} read differently as shares of all cells ({names}); the"
+            " column alarm of the table says how. Where one lineage changes much, shares of all others"
+            " change with it; absolute counts would decide."
+        )
     return words

@@ -48,7 +48,10 @@ def excluded_samples(
 
 def refuse_duplicates(table: pd.DataFrame, covariates: pd.DataFrame) -> None:
     """Refuse a donor with two samples under one condition and the same covariates."""
-    same = table[[DONOR, TREATMENT, COMPARTMENT]].join(covariates.astype(str), rsuffix="_")
+    same = pd.concat(
+        [table[[DONOR, TREATMENT, COMPARTMENT]], covariates.astype(str).add_prefix("covariate ")],
+        axis=1,
+    )
     twice = table[same.duplicated(keep=False)]
     if len(twice):
         conditions = twice[DONOR] + " " + twice[TREATMENT] + " " + twice[COMPARTMENT]
