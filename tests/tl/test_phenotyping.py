@@ -201,6 +201,25 @@ def test_blasts_are_found_when_cd19_is_lost(lost: float) -> None:
     assert called[~blasts].mean() < 0.005
 
 
+def test_one_compartment_with_brighter_cd45_keeps_its_names() -> None:
+    profiles = {**PROFILES, "B-ALL blast": BLASTS}
+    plain, brighter = draw(profiles, seed=21), draw(profiles, seed=21)
+    marrow = np.arange(brighter.n_obs) % 2 == 1
+    # 1.5-fold on the linear scale, far above the background, is a shift of log 1.5 after arcsinh
+    brighter.X[marrow, MARKERS.index("CD45")] += np.float32(np.log(1.5))
+    brighter.obs["compartment"] = pd.Categorical(np.where(marrow, "BM", "PB"))
+    sets = ["human_leukocyte", "b_all"]
+    tl.annotate_phenotypes(plain, sets, cluster_key=None)
+    tl.call_markers(brighter, compartment_key="compartment", definitions=sets)
+    tl.annotate_phenotypes(brighter, sets, cluster_key=None)
+    same = plain.obs[schema.PHENOTYPE].astype(str) == brighter.obs[schema.PHENOTYPE].astype(str)
+    assert same.mean() > 0.99
+    blasts = (brighter.obs["truth"] == "B-ALL blast").to_numpy()
+    called = brighter.obs[schema.PHENOTYPE].isin(["B-ALL blast", "B-cell precursor"]).to_numpy()
+    assert called[blasts & marrow].mean() > 0.95
+    assert called[blasts & ~marrow].mean() > 0.95
+
+
 def test_down_modulated_cd3_stays_t() -> None:
     profiles = dict(PROFILES)
     profiles["dim"] = (1000, {**PROFILES["CD8 EM"][1], "CD3": 3.4})

@@ -31,7 +31,7 @@ FEWEST = 60  # events below which a lineage stays one cluster
 
 def subcluster_lineages(
     adata: AnnData,
-    resolution: float = 1.0,
+    resolution: float = 0.5,
     *,
     lineages: Sequence[str] = LINEAGES,
     n_neighbors: int = 15,
