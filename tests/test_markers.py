@@ -38,6 +38,19 @@ from cytoclust.errors import ArgumentError
         ("l/d", "Viability"),
         ("FSC-A", "FSC-A"),
         ("FSC-H", None),
+        ("FSC LinH", None),
+        ("FS-Peak-Lin", None),
+        ("KIR2DL1", "CD158a"),
+        ("hMR1-5-OP-RU", "MR1 tetramer"),
+        ("hCD1d-PBS-57", "CD1d tetramer"),
+        ("IL-17A PE", "IL-17A"),
+        ("TNF-α", "TNF"),
+        ("TCR Vα7.2 BV605", "TCR Va7.2"),
+        ("CD45 (Y89Di)", "CD45"),
+        ("GITR PE", "GITR"),
+        ("CD235ab", "CD235a"),
+        ("ViaKrome 808", "Viability"),
+        ("RB780 CD5", "CD5"),
         ("SSC-W", None),
         ("PE-A", None),
         ("APC-Cy7-A", None),
@@ -56,9 +69,9 @@ def test_a_longer_name_is_not_its_beginning() -> None:
     assert found == ["CD45", "CD45RA", "CD4", "CD45RA"]
 
 
-@pytest.mark.parametrize("written", ["CD14/CD19 dump", "CD16/56", "CD3 CD19 APC"])
+@pytest.mark.parametrize("written", ["CD14/CD19 dump", "CD16/56", "CD3 CD19 APC", "CD235ab_CD61"])
 def test_several_markers_are_an_error_that_lists_them(written: str) -> None:
-    with pytest.raises(ArgumentError, match=r"could be any of \[CD\d+, CD\d+\]"):
+    with pytest.raises(ArgumentError, match=r"could be any of \[CD\w+, CD\w+\]"):
         markers.resolve(written)
 
 

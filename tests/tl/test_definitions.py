@@ -102,6 +102,14 @@ def test_include_and_override(tmp_path: Path) -> None:
         ('[[marker]]\nname = "CD3"\nnegativ = ["B cell"]', 4, "negativ", "unknown key"),
         ('[[axis]]\nname = "a"\nplus = ["CD3"]', 4, "plus", "two markers"),
         ("colour = 1", 2, "colour", "unknown key"),
+        ('[[population]]\nname = "X"\nneeded = { CD3x = "+" }', 4, "CD3x", "unknown marker"),
+        ('[[population]]\nname = "X"\nneeded = { CD8 = "+", CD8a = "-" }', 4, "CD8a", "asked for twice"),
+        ('[[population]]\nname = "X"\nwithout = ["Y"]\nneeded = { CD3 = "+" }', 4, "without", "not defined"),
+        ('[[population]]\nname = "X"\nresidual = 1\nneeded = { CD3 = "+" }', 4, "residual", "true or false"),
+        ('[[population]]\nname = "X"\nfacet = "f"\nneeded = { CD3 = "+" }', 4, "facet", "name it"),
+        ('[[population]]\nname = "X"\nfallback = "no"\nneeded = { CD3 = "+" }', 4, "fallback", "list of tables"),
+        ('[[population]]\nname = "X"\nprecedence = true\nneeded = { CD3 = "+" }', 4, "precedence", "whole number"),
+        ('[[grade]]\nname = "g"\nmarker = ["CD3"]', 4, "marker", "unknown key"),
     ],
 )  # fmt: skip
 def test_errors_name_file_line_and_key(
@@ -129,3 +137,28 @@ def test_unknown_set_lists_the_shipped_ones() -> None:
         load_definitions("human")
     with pytest.raises(DefinitionError, match="at least one set"):
         load_definitions([])
+
+
+def test_section_of_facets_and_grades_is_shipped() -> None:
+    found = load_definitions(["human_leukocyte", "b_all"])
+    asked = {
+        "CD4 TSCM", "Th1", "Th2", "Th17", "Th1-17", "Tfh", "CD4 activated", "CD8 activated", "suppressive Treg",
+        "activated Treg", "MAIT-like", "iNKT", "adaptive NK", "NKG2A+ KIR- NK", "CD56- CD16+ NK", "cytotoxic NK",
+        "unswitched memory B", "switched memory B", "DN B", "transitional B", "haematogone I", "haematogone II",
+        "eosinophil", "cDC1", "cDC2", "CD8 senescent",
+    }  # fmt: skip
+    assert asked <= set(found.populations)
+    assert found.grades["exhaustion"].markers == ("PD-1", "TIM-3", "LAG-3", "TIGIT", "CD39")
+    tree = {name for name, population in found.populations.items() if not population.facet}
+    assert {found.populations[name].parent for name in tree} <= tree | {""}
+
+
+def test_users_declare_new_markers(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(
+        'schema = 1\n[[population]]\nname = "X"\nneeded = { NewAntigen = "+" }\n'
+        '[[marker]]\nname = "NewAntigen"\nsynonyms = ["clone 12"]\nnegative = ["X"]\n'
+    )
+    found = load_definitions(path)
+    assert found.synonyms["clone 12"] == "NewAntigen"
+    assert found.negative["NewAntigen"] == ("X",)
