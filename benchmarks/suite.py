@@ -23,10 +23,13 @@ import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from suite_report import write_report
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 HERE = Path(__file__).resolve().parent
 SIZES = {"small": [20_000], "regular": [100_000, 1_000_000], "large": [1_000_000, 10_000_000]}
@@ -174,14 +177,13 @@ def chosen(size: str, n: int, piece: str, comparison: str) -> bool:
     return n <= LIMITS.get(piece, n)
 
 
-def run_size(size: str, n: int, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Run every comparison on one number of events."""
+def run_size(size: str, n: int, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Run every comparison on one number of events; gives one row a piece."""
     wanted = {
         name: (pieces, extra)
         for name, (pieces, extra) in COMPARISONS.items()
         if not options.only or any(name.startswith(start) for start in options.only.split(","))
     }
-    results = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         graph = n <= 1_000_000 and size != "large" and any("leiden" in name for name in wanted)
@@ -197,14 +199,10 @@ def run_size(size: str, n: int, options: argparse.Namespace) -> list[dict[str, A
                 asked = {"events": n, "channels": options.channels} | extra
                 load = os.getloadavg()[0]
                 got = run_piece(python, piece, folder, asked)
-                results.append(
-                    {"comparison": name, "piece": piece, "load_before": round(load, 2)}
-                    | asked
-                    | got
-                )
+                about = {"comparison": name, "piece": piece, "load_before": round(load, 2)}
                 shown = {k: v for k, v in got.items() if k not in {"versions", "readers"}}
                 print(f"{name:20} {piece:28} {n:>9,} x {options.channels}", shown, flush=True)
-    return results
+                yield about | asked | got
 
 
 def score_gated(shared: Path) -> dict[str, Any]:
@@ -230,21 +228,29 @@ def main() -> None:
     options = parser.parse_args()
     sizes = [int(n) for n in options.sizes.split(",")] if options.sizes else SIZES[options.size]
     start = time.perf_counter()
-    rows = [row for n in sizes for row in run_size(options.size, n, options)]
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / f"{options.name or 'suite_' + options.size}.json"
+    rows: list[dict[str, Any]] = []
     result = {
         "date": datetime.now(UTC).date().isoformat(),
         "size": options.size,
         "processors": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),
-        "seconds": round(time.perf_counter() - start),
         "rows": rows,
     }
+
+    def write() -> None:
+        result["seconds"] = round(time.perf_counter() - start)
+        path.write_text(json.dumps(result, indent=1) + "\n")
+
+    for n in sizes:
+        for row in run_size(options.size, n, options):
+            rows.append(row)
+            write()  # a run that is stopped keeps what it has measured
     if options.shared:
         result["gated"] = score_gated(options.shared)
-    options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / f"{options.name or 'suite_' + options.size}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    write()
     write_report(path)
     print(f"{path}: {result['seconds']} s")
     failed = [row for row in rows if "failed" in row]
