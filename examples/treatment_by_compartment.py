@@ -43,11 +43,11 @@ SHOWN = {
 }
 
 
-def sentence(course: pd.Series) -> str:
-    """Write one course; "only" needs a shown difference, or shown stability elsewhere."""
+def sentence(course: pd.Series, elsewhere: pd.Series) -> str:
+    """Write one course; "only" needs a shown difference and no course of its own elsewhere."""
     change = course["late_change"] if course["call"] == "late" else course["early_change"]
     verb = "rose" if change > 0 else "fell"
-    only = course["only_here"] == "shown"
+    only = course["only_here"] == "shown" and not elsewhere.isin(SHOWN).any()
     return (
         f"{course['population']} {verb} {SHOWN[course['call']]} in {course['compartment']}"
         f"{' only' if only else ''} ({2 ** abs(change):.1f}-fold"
@@ -63,7 +63,9 @@ def sentence(course: pd.Series) -> str:
 
 
 for _, course in courses[courses["call"].isin(SHOWN)].iterrows():
-    print(sentence(course))
+    same = courses["population"] == course["population"]
+    there = courses["compartment"] != course["compartment"]
+    print(sentence(course, courses.loc[same & there, "call"]))
 
 # %% How sure is "no change"? Only what is shown to be equivalent is called stable
 print(pd.crosstab(courses["call"], courses["compartment"]))
