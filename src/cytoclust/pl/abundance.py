@@ -183,7 +183,8 @@ def finish_course(ax: Axes, cells: Cells, title: str) -> None:
     ax.yaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
     labels = [plain(t or c, 16) for c, t in cells.names]
-    turned = max((len(label) for label in labels), default=0) > 5
+    longest = max((len(label) for label in labels), default=0)
+    turned = longest > 5 or longest * len(labels) > 40
     ax.set_xticks(
         cells.x,
         labels,

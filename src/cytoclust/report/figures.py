@@ -224,6 +224,7 @@ def changed(study: Study) -> list[str]:
         return []
     rows = labelled(study.abundance)
     rows = rows[(pd.to_numeric(rows["fdr"], errors="coerce") < ALPHA) & ~is_interaction(rows)]
+    rows = rows[rows["population"] != schema.UNASSIGNED]  # what has no name is no finding
     return in_order(rows.sort_values("fdr", kind="stable")["population"])
 
 
