@@ -17,6 +17,7 @@ import argparse
 import itertools
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest import mock
@@ -193,7 +194,7 @@ def main() -> None:
     parser.add_argument("--scan", action="store_true")
     parser.add_argument("--out", type=Path, help="write the results here as JSON")
     options = parser.parse_args()
-    results: dict[str, object] = {}
+    results: dict[str, object] = {"date": datetime.now(UTC).date().isoformat()}
     for expected in (False, True):
         table = run(options.seeds, first=0, expected=expected)
         name = "definition expects two groups" if expected else "any marker"
