@@ -101,6 +101,17 @@ def test_no_event_is_lost(finished: tuple[ad.AnnData, Path], study: Path) -> Non
         assert len(data.events) == read[sample]
 
 
+def test_clusters_say_how_stable_they_are(finished: tuple[ad.AnnData, Path]) -> None:
+    adata, out = finished
+    table = pd.read_csv(out / "tables" / "phenotypes.csv")
+    for column in ("stability", "stability_left_out"):
+        assert table[column].between(0, 1).all()
+    kept = adata.uns[schema.UNS]["cluster_stability"]
+    assert kept["params"]["leave_out_key"] == "patient"
+    assert len(table) == len(kept["table"])
+    assert "stability" in (out / "report.html").read_text()
+
+
 def test_h5ad_reads_back_equal(finished: tuple[ad.AnnData, Path]) -> None:
     adata, out = finished
     again = ad.read_h5ad(out / "study.h5ad")

@@ -160,7 +160,8 @@ def event_matrix(
         names = [f"{use_rep}[{i}]" for i in range(values.shape[1])]
     else:
         columns = list(range(adata.n_vars)) if use_rep == "X" else select_markers(adata, markers)
-        values = adata.X[:, columns]
+        # all channels in order need no copy
+        values = adata.X if columns == list(range(adata.n_vars)) else adata.X[:, columns]
         values = values.toarray() if hasattr(values, "toarray") else values
         values = np.ascontiguousarray(values, dtype=np.float32)
         names = [str(name) for name in adata.var_names[columns]]

@@ -58,7 +58,7 @@ def run(  # noqa: PLR0913, one place where a user says everything
     baseline: str | None = None,
     covariates: tuple[str, ...] = (),
     definitions: tuple[str, ...] = ("human_leukocyte",),
-    resolution: float = 1.0,
+    resolution: float | None = 1.0,
     embedding: bool = True,
     rng: int = 0,
     n_jobs: int | None = None,
@@ -86,7 +86,7 @@ def run(  # noqa: PLR0913, one place where a user says everything
     definitions
         Phenotype definition sets, by name or as TOML files.
     resolution
-        Resolution of the Leiden clustering; more gives more clusters.
+        Of the Leiden clustering; more gives more clusters. None: the one `tl.scan_resolutions` takes.
     embedding
         Whether to compute UMAP coordinates.
     rng
@@ -146,7 +146,8 @@ def run(  # noqa: PLR0913, one place where a user says everything
         covariates=tuple(covariates),
     )
     folder = None if out is None else outputs.prepare_folder(out)
-    checks.check_positive("resolution", resolution)
+    if resolution is not None:
+        checks.check_positive("resolution", resolution)
     check_seed(rng)
     load_definitions(definitions)
     params = {
@@ -206,7 +207,7 @@ def analyse(
     """Do every step that no interrupted run finished, in order, and keep each when it is done."""
     seeds = dict(
         zip(
-            ("cluster", "embed", "markers"),
+            ("cluster", "embed", "stability"),
             np.random.default_rng(params["seed"]).spawn(3),
             strict=True,
         )
@@ -227,7 +228,12 @@ def analyse(
     )
     if params["embedding"]:
         once("embed", lambda: embed(adata, rng=seeds["embed"], n_jobs=n_jobs))
-    once("name", lambda: name(adata, comparison, params["definitions"], n_jobs=n_jobs))
+    once(
+        "name",
+        lambda: name(
+            adata, comparison, params["definitions"], rng=seeds["stability"], n_jobs=n_jobs
+        ),
+    )
     recorded = params | {"clustering": "exact" if is_small(adata) else "sketched"}
     versions = outputs.versions()
     checks.record(adata, schema.RUN, recorded, versions=versions, fingerprint=marks.key)
@@ -305,9 +311,11 @@ def is_small(adata: AnnData) -> bool:
 
 
 def cluster(
-    adata: AnnData, *, resolution: float, rng: np.random.Generator, n_jobs: int | None
+    adata: AnnData, *, resolution: float | None, rng: np.random.Generator, n_jobs: int | None
 ) -> None:
     """Cluster every event, on the exact graph or through prototypes."""
+    if resolution is None:
+        tl.scan_resolutions(adata, n_neighbors=N_NEIGHBORS, rng=rng.spawn(1)[0], n_jobs=n_jobs)
     if is_small(adata):
         first, second = rng.spawn(2)
         pp.neighbors(adata, N_NEIGHBORS, rng=first, n_jobs=n_jobs)
@@ -323,11 +331,28 @@ def embed(adata: AnnData, *, rng: np.random.Generator, n_jobs: int | None) -> No
 
 
 def name(
-    adata: AnnData, comparison: Comparison, definitions: list[str], *, n_jobs: int | None
+    adata: AnnData,
+    comparison: Comparison,
+    definitions: list[str],
+    *,
+    rng: np.random.Generator,
+    n_jobs: int | None,
 ) -> None:
-    """Find each marker's cut-offs, then name clusters and events."""
+    """Find each marker's cut-offs, name clusters and events, and say how stable clusters are."""
     tl.call_markers(adata, compartment_key=comparison.compartment_key)
     tl.annotate_phenotypes(adata, tuple(definitions), n_jobs=n_jobs)
+    donors = comparison.donor_key
+    several = donors is not None and len(adata.obs[donors].dropna().unique()) > 1
+    tl.cluster_stability(adata, leave_out_key=donors if several else None, rng=rng, n_jobs=n_jobs)
+    note_stability(adata)
+
+
+def note_stability(adata: AnnData) -> None:
+    """Put into the table of clusters how well each is found again."""
+    found = adata.uns[schema.UNS][schema.CLUSTER_STABILITY]["table"]
+    table = adata.uns[schema.UNS][schema.ANNOTATE_PHENOTYPES]["clusters"]
+    for column in found.columns.intersection(["jaccard", "jaccard_left_out"]):
+        table[column.replace("jaccard", "stability")] = found[column].reindex(table.index).round(3)
 
 
 def compare(adata: AnnData, comparison: Comparison) -> None:
