@@ -205,13 +205,8 @@ def analyse(
     n_jobs: int | None,
 ) -> None:
     """Do every step that no interrupted run finished, in order, and keep each when it is done."""
-    seeds = dict(
-        zip(
-            ("cluster", "embed", "stability"),
-            np.random.default_rng(params["seed"]).spawn(3),
-            strict=True,
-        )
-    )
+    spawned = np.random.default_rng(params["seed"]).spawn(3)
+    seeds = dict(zip(("cluster", "embed", "stability"), spawned, strict=True))
 
     def once(step: str, work: Callable[[], object]) -> None:
         if not marks.done(step):
@@ -344,11 +339,6 @@ def name(
     donors = comparison.donor_key
     several = donors is not None and len(adata.obs[donors].dropna().unique()) > 1
     tl.cluster_stability(adata, leave_out_key=donors if several else None, rng=rng, n_jobs=n_jobs)
-    note_stability(adata)
-
-
-def note_stability(adata: AnnData) -> None:
-    """Put into the table of clusters how well each is found again."""
     found = adata.uns[schema.UNS][schema.CLUSTER_STABILITY]["table"]
     table = adata.uns[schema.UNS][schema.ANNOTATE_PHENOTYPES]["clusters"]
     for column in found.columns.intersection(["jaccard", "jaccard_left_out"]):
