@@ -29,6 +29,7 @@ extensions = [
 exclude_patterns = ["_build", "jupyter_execute", "**.ipynb_checkpoints"]
 templates_path = ["_templates"]
 nitpicky = False
+smartquotes = False  # options are written with two hyphens
 suppress_warnings = ["mystnb.unknown_mime_type"]  # tables of rich have a text form that is shown
 
 # every code cell runs, and an error in one fails the build
