@@ -3,7 +3,7 @@
 Leiden's modularity of a partition does not change when nodes of one community are merged and the
 weights inside them kept on the diagonal. So prototypes are joined by the very edges of the graph of
 all events (sampled and scaled up where there are too many), not by distances among prototypes: the
-same resolution then means the same on both.
+same resolution then means nearly the same on both; prototypes that straddle a border coarsen it.
 """
 
 from __future__ import annotations

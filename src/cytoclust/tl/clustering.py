@@ -89,7 +89,7 @@ def leiden(
     -----
     Every cluster is connected in the graph. Threads look for moves, which are then made one after
     another: the same clusters on any number of threads. The kernels need about 16 bytes per stored
-    weight and 60 per event beside the graph (500 MB for 1M events and 15 neighbours).
+    weight and 60 per event beside the graph (about 570 MB for 1M events and 15 neighbours).
 
     References
     ----------
@@ -171,7 +171,7 @@ def leiden_sketched(
     adata
         Events; `X` transformed. No neighbour graph is needed.
     resolution
-        Of modularity, above 0; means the same as in `leiden`. None takes the one that
+        Of modularity, above 0; nearly as in `leiden`, often somewhat coarser. None takes the one that
         `scan_resolutions` chose.
     n_prototypes
         By default one per 16 events, between 1,024 and 4,096.
@@ -215,7 +215,7 @@ def leiden_sketched(
     their own, are joined by the edges of the events' own neighbour graph: all of its Jaccard
     weights up to 200,000 events, above that those of events drawn from every prototype. Edges
     inside a prototype are kept, and with them the modularity of each partition, so that a
-    resolution means the same as on the graph of all events. Linear in events; bit-identical on
+    resolution means nearly the same as on the graph of all events. Linear in events; bit-identical on
     any number of threads.
 
     References
