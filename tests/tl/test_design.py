@@ -143,6 +143,13 @@ def test_empty_design_values_are_left_out_and_reported() -> None:
     assert "P0_PB_d0: empty in the sample sheet: visit" in str(plan)
 
 
+def test_an_empty_covariate_is_named() -> None:
+    sheet = trial().assign(batch="a", dose=[0.5, 1.5] * (len(trial()) // 2))
+    sheet.loc[2, "dose"] = None
+    plan = tl.design(sheet, covariates=["batch", "dose"], **KEYS)
+    assert plan.excluded["reason"].tolist() == ["empty in the sample sheet: dose"]
+
+
 def test_missing_cells_are_not_estimable_with_the_reason() -> None:
     sheet = trial()
     sheet = sheet[~((sheet["compartment"] == "BM") & (sheet["visit"] == "d28"))]

@@ -56,7 +56,7 @@ Baseline = Annotated[
     str | None,
     typer.Option(
         "--baseline",
-        help="Level to compare with; the first in the sheet by default.",
+        help="Level to compare with, of treatment (of compartment if no treatment); the first in the sheet by default.",
         rich_help_panel=DESIGN,
     ),
 ]
@@ -64,7 +64,7 @@ Compartment = Annotated[
     str | None,
     typer.Option(
         "--compartment",
-        help="Column of the tissue; each is tested for itself.",
+        help="Column of the tissue; each is tested for itself, or compared if no treatment.",
         rich_help_panel=DESIGN,
     ),
 ]

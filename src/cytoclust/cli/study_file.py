@@ -30,10 +30,16 @@ class Request:
         default=None, metadata={"help": "column of the visit, arm or dose to compare"}
     )
     baseline: str | None = field(
-        default=None, metadata={"help": "its level to compare with; the first by default"}
+        default=None,
+        metadata={
+            "help": "level of treatment to compare with (of compartment if no treatment); the first by default"
+        },
     )
     compartment: str | None = field(
-        default=None, metadata={"help": "column of the tissue; each is tested for itself"}
+        default=None,
+        metadata={
+            "help": "column of the tissue; each is tested for itself, or compared if no treatment"
+        },
     )
     donor: str | None = field(
         default=None, metadata={"help": "column of the patient, whose samples belong together"}

@@ -33,14 +33,13 @@ def combined_treatment(sheet: pd.DataFrame, keys: list[str]) -> tuple[pd.DataFra
 
 
 def excluded_samples(
-    table: pd.DataFrame, used: Mapping[str, str], lacking: pd.Series
+    table: pd.DataFrame, used: Mapping[str, str], lacking: pd.DataFrame
 ) -> pd.DataFrame:
     """List samples with an empty design value, and which."""
     rows = []
     for name in table.index:
         empty = [key for role, key in used.items() if table.loc[name, role] == ""]
-        if lacking[name]:
-            empty.append("covariates")
+        empty += [key for key in lacking.columns if lacking.loc[name, key] and key not in empty]
         if empty:
             rows.append((name, f"empty in the sample sheet: {', '.join(empty)}"))
     return pd.DataFrame(rows, columns=["sample", "reason"]).astype("str")

@@ -153,24 +153,24 @@ def _plain(text: str) -> tuple[str, list[float], bool]:
 
 def covariate_columns(
     sheet: pd.DataFrame, terms: Sequence[str]
-) -> tuple[list[str], pd.Series, list[str]]:
-    """Return the columns that the formula terms use, which samples lack a value, and notes."""
+) -> tuple[list[str], pd.DataFrame, list[str]]:
+    """Return the columns that the formula terms use, where (sample x column) is no value, and notes."""
     from formulaic import Formula
     from formulaic.errors import FormulaSyntaxError
 
     if not terms:
-        return [], pd.Series(data=False, index=sheet.index), []
+        return [], pd.DataFrame(index=sheet.index), []
     try:
         needed = sorted(str(v) for v in Formula(_formula(sheet, terms)).required_variables)
     except FormulaSyntaxError as error:
         msg = f"covariates must be columns or formula terms; got {listing(terms)} ({error}). Correct the term."
         raise DesignError(msg) from error
-    lacking = pd.Series(data=False, index=sheet.index)
+    lacking = pd.DataFrame(index=sheet.index)
     notes = []
     for name in needed:
         if name not in sheet.columns:
             refuse_unknown_column("covariate", name, sheet.columns)
-        lacking |= as_text(sheet[name]) == ""
+        lacking[name] = as_text(sheet[name]) == ""
         kind = "a quantity" if _is_quantity(sheet[name]) else "categories"
         notes.append(f"covariate {name} is taken as {kind}")
     return needed, lacking, notes
