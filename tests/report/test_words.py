@@ -240,3 +240,11 @@ def test_significant_digits(value: float, text: str) -> None:
 )
 def test_probabilities(value: float, text: str) -> None:
     assert numbers.probability(value) == text
+
+
+def test_contrasts_and_percentages_stay_on_one_line() -> None:
+    from cytoclust.report import unbroken
+
+    text = unbroken("d28 - d7: fell to 51 % (FDR 1e-31)")
+    assert text == "d28\xa0-\u2060\xa0d7: fell to 51\xa0% (FDR 1e-\u206031)"
+    assert unbroken(text) == text

@@ -9,7 +9,7 @@ import numpy as np
 from cytoclust import checks, schema
 from cytoclust.errors import MissingSlotError
 from cytoclust.pl.palette import INK, categories_of
-from cytoclust.pl.style import SMALL, axes_or_new, name_ticks, note, plain
+from cytoclust.pl.style import SMALL, axes_or_new, name_ticks, note, plain, row_size
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -118,10 +118,11 @@ def size_bars(ax: Axes, sizes: np.ndarray, colors: list[str]) -> None:
     inset.set_xscale("log")
     inset.set(ylim=ax.get_ylim(), xlim=(floor, None), yticks=[])
     inset.minorticks_off()
+    text = row_size(ax, len(sizes), largest=SMALL - 1)
     for i, (share, size) in enumerate(zip(percent, sizes, strict=True)):
         inset.text(
             1.03, i, f"{share:.2g} %  ({size:,})", transform=inset.get_yaxis_transform(),
-            va="center", fontsize=SMALL - 1, color=INK,
+            va="center", fontsize=text, color=INK,
         )  # fmt: skip
     inset.spines[["top", "right", "left"]].set_visible(False)
     inset.tick_params(labelsize=SMALL - 1, length=2)

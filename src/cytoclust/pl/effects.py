@@ -43,13 +43,15 @@ def effect_text(table: pd.DataFrame) -> str:
     return "log2 fold change"
 
 
-def choose_contrast(rows: pd.DataFrame, contrast: str | None) -> pd.DataFrame:
+def choose_contrast(
+    rows: pd.DataFrame, contrast: str | None, *, grid: str = "pl.forest_grid"
+) -> pd.DataFrame:
     """Return the rows of one contrast; without a name there must be only one."""
     found = in_order(rows["contrast"])
     if contrast is None and len(found) > 1:
         msg = (
             f"contrast must name one of {checks.listing(found)}; got None. "
-            "Name one, or draw all of them with pl.forest_grid."
+            f"Name one, or draw all of them with {grid}."
         )
         raise ArgumentError(msg)
     if contrast is None:

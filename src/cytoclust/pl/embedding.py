@@ -19,7 +19,7 @@ from cytoclust.pl.canvas import (
     spread,
 )
 from cytoclust.pl.palette import INK, categories_of, study_colors
-from cytoclust.pl.style import SMALL, axes_or_new, bare, legend, new_figure, plain
+from cytoclust.pl.style import SMALL, axes_or_new, bare, extent_of, legend, new_figure, plain
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -51,19 +51,32 @@ def event_values(adata: AnnData, key: str, layer: str | None) -> pd.Series | np.
     return np.asarray(values[:, found[0]], dtype=np.float32).ravel()
 
 
-def name_on_map(ax: Axes, canvas: Canvas, *, codes: np.ndarray, names: list[str]) -> None:
-    """Write each category's name at the densest part of its events."""
+def name_on_map(
+    ax: Axes, canvas: Canvas, *, codes: np.ndarray, names: list[str], every: bool
+) -> None:
+    """Write each category's name at the densest part of its events, the largest first.
+
+    Unless `every` is wanted, a name that would stand on another is left out; the legend has it.
+    """
     from matplotlib.patheffects import withStroke
     from scipy.ndimage import uniform_filter
 
+    scale = min(np.asarray(extent_of(ax)) / (canvas.high - canvas.low))  # points per unit
+    found = []
     for name, count in zip(names, canvas.by_code(codes, len(names)), strict=True):
-        if not count.any():
+        if count.any():
+            image = uniform_filter(count, 17, mode="constant")
+            row, column = np.unravel_index(int(image.argmax()), image.shape)
+            place = (np.array([column, row]) + 0.5) / canvas.size * (canvas.high - canvas.low)
+            found.append((float(count.sum()), plain(name, 22), canvas.low + place))
+    taken: list[tuple[np.ndarray, int]] = []
+    for _, name, at in sorted(found, key=lambda item: -item[0]):
+        gaps = [(np.abs(at - other) * scale, 0.3 * SMALL * (len(name) + n)) for other, n in taken]
+        if not every and any(gap[0] < wide and gap[1] < SMALL for gap, wide in gaps):
             continue
-        image = uniform_filter(count, 17, mode="constant")
-        row, column = np.unravel_index(int(image.argmax()), image.shape)
-        at = canvas.low + (np.array([column, row]) + 0.5) / canvas.size * (canvas.high - canvas.low)
+        taken.append((at, len(name)))
         ax.text(
-            at[0], at[1], plain(name, 22), ha="center", va="center", fontsize=SMALL, color=INK,
+            at[0], at[1], name, ha="center", va="center", fontsize=SMALL, color=INK,
             path_effects=[withStroke(linewidth=2, foreground="white")], zorder=5,
         )  # fmt: skip
 
@@ -91,7 +104,8 @@ def umap(
     basis
         Key of ``obsm``.
     names_on_map
-        Write the categories on the map; None: only if there are few and their names are short.
+        Write the categories on the map; None: only if there are few and their names are short,
+        and where one would stand on another, that of the larger.
     ax
         Axes to draw on; None makes a new figure.
 
@@ -135,7 +149,7 @@ def umap(
         paint(ax, majority_image(canvas, codes, colors=colors, keep=codes >= 0), canvas)
         short = len(names) <= NAMED_ON_MAP and max(map(len, names), default=0) <= 3
         if short if names_on_map is None else names_on_map:
-            name_on_map(ax, canvas, codes=codes, names=names)
+            name_on_map(ax, canvas, codes=codes, names=names, every=names_on_map is True)
         legend(ax, names, colors)
     else:
         paint_values(ax, canvas, bare_values(values), text="mean")

@@ -10,7 +10,7 @@ import pandas as pd
 from cytoclust import checks, schema
 from cytoclust.pl.clustering import marker_positions
 from cytoclust.pl.palette import DOWN, INK, categories_of
-from cytoclust.pl.style import SMALL, axes_or_new, dress, name_ticks, note, plain
+from cytoclust.pl.style import SMALL, axes_or_new, dress, name_ticks, note, plain, row_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,7 +120,7 @@ def marker_densities(
             share = 100 * np.mean(values[:, i] > cuts[0])
             ax.text(
                 1.01, i, f"{share:.3g} % +", transform=ax.get_yaxis_transform(), va="bottom",
-                fontsize=SMALL, color=INK,
+                fontsize=row_size(ax, len(at)), color=INK,
             )  # fmt: skip
     ax.set_ylim(len(at) - 0.7, -1.05)
     name_ticks(ax, names, axis="y", width=24)

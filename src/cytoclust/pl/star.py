@@ -10,7 +10,7 @@ from cytoclust import checks, schema
 from cytoclust.errors import ArgumentError
 from cytoclust.pl.clustering import group_medians, marker_positions
 from cytoclust.pl.palette import COLORS, GREY, INK, categories_of
-from cytoclust.pl.style import SMALL, axes_or_new, bare, note, plain
+from cytoclust.pl.style import SMALL, axes_or_new, bare, figure_of, legend_size, note, plain
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -214,29 +214,35 @@ def draw_rims(ax: Axes, places: np.ndarray, radii: np.ndarray, *, colors: list[s
 
 
 def star_legends(ax: Axes, markers: list[str], rims: list[tuple[str, str]]) -> None:
-    """Name the wedges, and the rims below them."""
+    """Name the wedges, and the rims at their right."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
+    from matplotlib.transforms import ScaledTranslation
 
+    words = [plain(name, 20) for name in markers]
+    named = {plain(name, 26): color for name, color in sorted(rims) if name}
+    columns = 1 + (len(words) - 1) // 24
+    size = legend_size(ax, [*words, *named], columns + bool(named))
     style: dict[str, Any] = {
-        "frameon": False, "fontsize": SMALL, "borderaxespad": 0, "alignment": "left", "labelspacing": 0.3,
-        "handletextpad": 0.4, "columnspacing": 0.8, "title_fontsize": SMALL, "loc": "upper left",
+        "frameon": False, "fontsize": size, "borderaxespad": 0, "alignment": "left", "labelspacing": 0.3,
+        "handletextpad": 0.4, "columnspacing": 0.8, "title_fontsize": size, "loc": "upper left",
     }  # fmt: skip
-    wedges = [
-        Patch(color=COLORS[i % len(COLORS)], label=plain(name, 20))
-        for i, name in enumerate(markers)
-    ]
-    columns = 1 + (len(wedges) - 1) // 24
+    wedges = [Patch(color=COLORS[i % len(COLORS)], label=word) for i, word in enumerate(words)]
     first = ax.legend(
         handles=wedges, title="wedges, clockwise", bbox_to_anchor=(1.01, 1.0), handlelength=0.8,
         ncols=columns, **style,
     )  # fmt: skip
-    named = dict(sorted(pair for pair in rims if pair[0]))
     if not named:
         return
     ax.add_artist(first)
+    scale = size / SMALL
     rings = [
-        Line2D([], [], ls="", marker="o", ms=6, mfc="white", mec=color, mew=1.8, label=plain(name, 26))
+        Line2D([], [], ls="", marker="o", ms=6 * scale, mfc="white", mec=color, mew=1.8 * scale, label=name)
         for name, color in named.items()
     ]  # fmt: skip
-    ax.legend(handles=rings, title="rims", bbox_to_anchor=(1.01 + 0.22 * columns, 1.0), **style)
+    letters = max(11, columns * (0.6 * max(map(len, words), default=0) + 2.5))
+    beside = ScaledTranslation(letters * size / 72, 0, figure_of(ax).dpi_scale_trans)
+    ax.legend(
+        handles=rings, title="rims", bbox_to_anchor=(1.01, 1.0),
+        bbox_transform=ax.transAxes + beside, **style,
+    )  # fmt: skip

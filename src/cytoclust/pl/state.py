@@ -124,7 +124,7 @@ def state(
     >>> cc.pl.state(table).get_title(loc="left")
     'd7 - d0'
     """
-    rows = choose_contrast(labelled(table), contrast)
+    rows = choose_contrast(labelled(table), contrast, grid="pl.state_grid")
     if compartment == WHOLE and not any(rows["compartment"]):
         compartment = None
     if compartment is None and len(in_order(rows["compartment"])) > 1:

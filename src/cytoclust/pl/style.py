@@ -23,6 +23,7 @@ __all__ = ["save"]
 TITLE: Final = 9.0  # points
 TEXT: Final = 8.0
 SMALL: Final = 7.0
+SMALLEST: Final = 2.5  # of names in a crowded figure: small, but none on another
 
 
 def plain(text: object, width: int | None = None) -> str:
@@ -53,12 +54,47 @@ def axes_or_new(ax: Axes | None, width: float, height: float) -> Axes:
     return new_figure(width, height, layout="none").add_axes((0.2, 0.1, 0.78, 0.84))
 
 
+def extent_of(where: Axes | Figure) -> tuple[float, float]:
+    """Return width and height in points, before any layout makes room for legends."""
+    figure = figure_of(where)
+    width, height = 72 * figure.get_size_inches()
+    if where is figure:
+        return float(width), float(height)
+    box = where.get_position()  # type: ignore[union-attr]
+    return float(width * box.width), float(height * box.height)
+
+
+def row_size(ax: Axes, n: int, *, axis: str = "y", largest: float = SMALL) -> float:
+    """Return the font size at which `n` names beside each other do not overlap."""
+    room = extent_of(ax)["xy".index(axis)] / max(n, 1)
+    return float(np.clip(0.68 * room, SMALLEST, largest))
+
+
+def legend_size(where: Axes | Figure, texts: Sequence[str], columns: int) -> float:
+    """Return the font size at which a legend is no higher than the figure and leaves the axes room.
+
+    Without a layout engine the legend stands outside, where saving finds it, and keeps its size.
+    """
+    figure = figure_of(where)
+    if figure.get_layout_engine() is None or not texts:
+        return SMALL
+    letters = columns * (0.6 * max(map(len, texts)) + 2.5)
+    rows = 1.5 * (1 + (len(texts) - 1) // columns) + 1
+    width = 0.6 * extent_of(where)[0]
+    return float(np.clip(min(width / letters, extent_of(figure)[1] / rows), SMALLEST, SMALL))
+
+
 def dress(ax: Axes, *, title: str = "", xlabel: str = "", ylabel: str = "") -> Axes:
     """Set texts and sizes, remove the frame's upper and right lines."""
+    from matplotlib.ticker import FixedLocator
+
     ax.set_title(title, fontsize=TITLE, color=INK, loc="left")
     ax.set_xlabel(xlabel, fontsize=TEXT, color=INK)
     ax.set_ylabel(ylabel, fontsize=TEXT, color=INK)
-    ax.tick_params(labelsize=SMALL, colors=INK, width=0.6, length=2.5)
+    ax.tick_params(axis="x", labelsize=SMALL)
+    named = isinstance(ax.yaxis.get_major_locator(), FixedLocator)
+    ax.tick_params(axis="y", labelsize=row_size(ax, len(ax.get_yticks())) if named else SMALL)
+    ax.tick_params(colors=INK, width=0.6, length=2.5)
     ax.spines[["top", "right"]].set_visible(False)
     for side in ("left", "bottom"):
         ax.spines[side].set_linewidth(0.6)
@@ -81,11 +117,12 @@ def name_ticks(
     """Put one name at each of the positions 0, 1, 2, ... of an axis."""
     labels = [plain(name, width) for name in names]
     at = np.arange(len(labels))
+    size = row_size(ax, len(labels), axis=axis) if axis == "y" or rotation else SMALL
     if axis == "y":
-        ax.set_yticks(at, labels, fontsize=SMALL)
+        ax.set_yticks(at, labels, fontsize=size)
     elif rotation:
         ax.set_xticks(
-            at, labels, fontsize=SMALL, rotation=rotation, ha="right", rotation_mode="anchor"
+            at, labels, fontsize=size, rotation=rotation, ha="right", rotation_mode="anchor"
         )
     else:
         ax.set_xticks(at, labels, fontsize=SMALL)
@@ -117,9 +154,13 @@ def legend(
     place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
     if isinstance(where, Figure):
         place = {"loc": "outside right upper"}
+    columns = columns or 1 + (len(handles) - 1) // 24
+    size = legend_size(where, [str(handle.get_label()) for handle in handles], columns)
+    for handle in handles:
+        handle.set_markersize(5 * size / SMALL)
     shown = where.legend(
-        handles=handles, frameon=False, fontsize=SMALL, title=plain(title), title_fontsize=TEXT,
-        ncols=columns or 1 + (len(handles) - 1) // 24, borderaxespad=0, handletextpad=0.2,
+        handles=handles, frameon=False, fontsize=size, title=plain(title), title_fontsize=TEXT,
+        ncols=columns, borderaxespad=0, handletextpad=0.2,
         columnspacing=0.8, labelspacing=0.35, alignment="left", **place,
     )  # fmt: skip
     shown.get_title().set_color(INK)
@@ -141,8 +182,7 @@ def place_labels(
     dots
         (n_dots, 2) data coordinates that no text may cover.
     """
-    renderer = ax.figure.canvas.get_renderer()  # type: ignore[attr-defined]
-    frame = ax.get_window_extent(renderer)
+    frame = ax.get_window_extent()
     taken: list[Bbox] = []
     marks = ax.transData.transform(points if dots is None else dots)
     anchors = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
@@ -154,7 +194,7 @@ def place_labels(
                 text, (point[0], point[1]), xytext=(5 * dx, 5 * dy), textcoords="offset points",
                 ha=sides[dx], va=heights[dy], fontsize=SMALL, color=INK,
             )  # fmt: skip
-            box = label.get_window_extent(renderer).expanded(1.02, 1.05)
+            box = label.get_window_extent().expanded(1.02, 1.05)
             inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 <= frame.y1
             covers = np.any(
                 np.all(

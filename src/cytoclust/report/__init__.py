@@ -6,6 +6,7 @@ import base64
 import datetime as dt
 import hashlib
 import os
+import re
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -193,6 +194,7 @@ def render(study: Study, *, title: str, folder: Path | None = None) -> str:
         loader=FileSystemLoader(str(templates)), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
+    environment.filters["unbroken"] = unbroken
     drawn: dict[str, list[Any]] = {}
     for picture in pictures(study, folder):
         drawn.setdefault(picture.section, []).append(picture)
@@ -210,6 +212,12 @@ def render(study: Study, *, title: str, folder: Path | None = None) -> str:
         script=Markup(script),
         digest=digest,
     )
+
+
+def unbroken(text: str) -> str:
+    """Keep contrasts, percentages and powers of ten on one line of the page."""
+    kept = re.sub(r"[ \xa0]-[ \xa0]", "\xa0-\u2060\xa0", text).replace(" %", "\xa0%")
+    return re.sub(r"(\de-)(\d)", "\\1\u2060\\2", kept)
 
 
 def report_tables(study: Study) -> dict[str, list[Table]]:
