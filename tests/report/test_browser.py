@@ -204,3 +204,22 @@ def test_it_prints(browser: Chrome, page: Path) -> None:
     assert pdf.startswith(b"%PDF")
     pages = pdf.count(b"/Type /Page\n") + pdf.count(b"/Type /Page ") + pdf.count(b"/Type /Page/")
     assert 5 < pages < 80
+
+
+def test_on_paper_tables_fit_and_heads_can_repeat(browser: Chrome, page: Path) -> None:
+    visit(browser, page, width=718)  # A4 between margins
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        wide = run(
+            browser,
+            "return [...document.querySelectorAll('table, .plate img')]"
+            ".filter((e) => e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.outerHTML.slice(0, 80))",
+        )
+        shown = run(
+            browser,
+            "return [...new Set([...document.querySelectorAll('th button')].map((b) => getComputedStyle(b).display))]",
+        )
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert wide == []
+    assert shown == ["contents"]

@@ -171,6 +171,29 @@ def test_methods_say_what_was_done(study: AnnData) -> None:
     assert "separately in each" not in text
 
 
+def test_covariates_are_named(study: AnnData) -> None:
+    study.uns["cytoclust"]["differential_abundance"].setdefault("params", {})["covariates"] = [
+        "dose"
+    ]
+    found = studies.gather(study, treatment_key=None, compartment_key=None, donor_key=None)
+    assert "; tests adjusted for dose." in words.study_words(found)[0]
+    assert any(", adjusted for dose" in text for text in methods.test_words(found, lambda _: "[1]"))
+
+
+def test_alarms_stand_in_the_table() -> None:
+    plain = pd.DataFrame([row("Treg", "PB", "d7 - d0", 1.0, fdr=0.001)])
+    shown = tables.results(plain.assign(alarm="separated"), id="a", title="", caption="")
+    assert [shown.columns[-1].name, shown.rows[0][-1].text] == ["alarm", "separated"]
+    silent = tables.results(plain.assign(alarm=""), id="a", title="", caption="")
+    assert silent.columns[-1].name == "reason"
+
+
+def test_no_share_is_told_where_every_event_has_a_name(study: AnnData) -> None:
+    study = study[study.obs["phenotype"] != "unassigned"].copy()
+    found = studies.gather(study, treatment_key=None, compartment_key=None, donor_key=None)
+    assert words.study_words(found)[-1].endswith("every event fits one of them.")
+
+
 def test_samples_without_design_are_named(study: AnnData) -> None:
     sheet = study.uns["cytoclust"]["samples"]
     sheet.loc[sheet.index[2], "visit"] = np.nan

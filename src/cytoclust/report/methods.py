@@ -196,6 +196,11 @@ def within_words(study: Study) -> str:
     return ""
 
 
+def adjusted_words(study: Study) -> str:
+    """Name the covariates of the models."""
+    return f", adjusted for {study.adjusted}" if study.adjusted else ""
+
+
 def abundance_words(study: Study, cite: Any) -> list[str]:
     """Describe the tests of abundance."""
     if study.abundance is None:
@@ -203,9 +208,11 @@ def abundance_words(study: Study, cite: Any) -> list[str]:
     method = "/".join(sorted(set(text_column(study.abundance, "method")) - {""}))
     within = within_words(study)
     if method and "voom" not in method:
-        return [f"Counts per sample were compared by the method {method}{within}."]
+        return [
+            f"Counts per sample were compared by the method {method}{within}{adjusted_words(study)}."
+        ]
     text = f"Counts per sample were compared by voom {cite('voom')} and moderated linear models"
-    text += f" {cite('limma')}{within}"
+    text += f" {cite('limma')}{within}{adjusted_words(study)}"
     if study.donor_key:
         text += f", with one correlation within {study.donor_key} {cite('blocks')}"
     words = [f"{text}; the approach follows {cite('diffcyt')}."]
@@ -228,7 +235,7 @@ def state_words(study: Study, cite: Any) -> list[str]:
     if study.state is None or not done(study, STATE):
         return []
     text = "Medians of state markers per sample and population were compared by linear models with"
-    text += f" moderated variances {cite('limma')}{within_words(study)}"
+    text += f" moderated variances {cite('limma')}{within_words(study)}{adjusted_words(study)}"
     if study.donor_key:
         text += f", with a fixed mean for each {study.donor_key}, so that only changes within a {study.donor_key} count"
     text += (

@@ -41,6 +41,14 @@ class Study:
     run: dict[str, Any]
     missing: tuple[str, ...]
 
+    @property
+    def adjusted(self) -> str:
+        """Return the covariates of the tests, joined for a sentence; empty without."""
+        steps = (checks.recorded(self.adata, step) or {} for step in (ABUNDANCE, STATE))
+        terms = (step.get("params", {}).get("covariates") for step in steps)
+        found = [str(name) for some in terms if some is not None for name in some]
+        return " and ".join(dict.fromkeys(found))
+
 
 def step_table(adata: AnnData, step: str, name: str = "table") -> pd.DataFrame | None:
     """Return a table that a step recorded, or None."""

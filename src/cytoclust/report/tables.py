@@ -120,6 +120,9 @@ def results(table: pd.DataFrame, *, id: str, title: str, caption: str) -> Table:
             columns.append((Column(header, number=True), numbers(rows[key], whole)))
     columns.append((Column("status", menu=True), texts(text_column(rows, "status"))))
     columns.append((Column("reason"), texts(text_column(rows, "reason"))))
+    alarms = text_column(rows, "alarm")
+    if (alarms != "").any():
+        columns.append((Column("alarm"), texts(alarms)))
     return build(id, title, caption=caption, columns=columns)
 
 

@@ -70,6 +70,8 @@ def study_words(study: Study) -> list[str]:
             if key in study.samples.columns:
                 levels = in_order(study.samples[key].dropna())
                 parts.append(f"{key}: {first_of(levels, 8)}")
+        if study.adjusted:
+            parts.append(f"tests adjusted for {study.adjusted}")
         words.append("The study has " + "; ".join(parts) + ".")
     words.append(
         f"{plural(adata.n_obs, 'event')} were analysed on {plural(adata.n_vars, 'channel')}."
@@ -81,8 +83,12 @@ def study_words(study: Study) -> list[str]:
         nameless = int((names == schema.UNASSIGNED).sum())
         found = names[names != schema.UNASSIGNED].nunique()
         words.append(
-            f"{plural(found, 'named population')} were found; {percent(nameless, adata.n_obs)} of the"
-            " events fit no definition and stay unassigned."
+            f"{plural(found, 'named population')} were found; "
+            + (
+                f"{percent(nameless, adata.n_obs)} of the events fit no definition and stay unassigned."
+                if nameless
+                else "every event fits one of them."
+            )
         )
         if nameless > NAMELESS * adata.n_obs:
             words.append(
