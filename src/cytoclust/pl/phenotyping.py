@@ -179,7 +179,8 @@ def phenotype_sizes(
     for row, share, count in zip(rows, percent, sizes, strict=True):
         ax.annotate(
             plain(f"{share:.2g} %  ({count:,})"), (share, row), xytext=(6, 0),
-            textcoords="offset points", va="center", fontsize=SMALL - 1, color=INK,
+            textcoords="offset points", va="center", color=INK,
+            fontsize=row_size(ax, len(sizes), largest=SMALL - 1),
         )  # fmt: skip
     ax.set_xscale("log")
     ax.set_xlim(percent.min() / 2, max(percent.max() * 6, percent.min() * 4))

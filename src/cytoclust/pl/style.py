@@ -79,7 +79,7 @@ def legend_size(where: Axes | Figure, texts: Sequence[str], columns: int) -> flo
     if figure.get_layout_engine() is None or not texts:
         return SMALL
     letters = columns * (0.6 * max(map(len, texts)) + 2.5)
-    rows = 1.5 * (1 + (len(texts) - 1) // columns) + 1
+    rows = 1.5 * (1 + (len(texts) - 1) // columns) + 3  # and a title above the axes
     width = 0.6 * extent_of(where)[0]
     return float(np.clip(min(width / letters, extent_of(figure)[1] / rows), SMALLEST, SMALL))
 
