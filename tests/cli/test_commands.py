@@ -18,6 +18,7 @@ import cytoclust as cc
 from cytoclust.cli import app
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 runner = CliRunner()
@@ -222,7 +223,16 @@ def test_a_defect_asks_for_a_report(study: Path, monkeypatch: pytest.MonkeyPatch
     assert "Traceback" not in shown.stderr
 
 
+@pytest.fixture
+def heard_interrupts() -> Iterator[None]:
+    """Let child processes hear SIGINT, which a shell's background jobs are started deaf to."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("heard_interrupts")
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_says_how_to_go_on(study: Path, tmp_path: Path, kind: int) -> None:
