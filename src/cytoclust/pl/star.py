@@ -111,7 +111,7 @@ def star_tree(
             fontsize=SMALL - 1, color=INK, zorder=5,
         )  # fmt: skip
     star_legends(ax, names, rims)
-    ax.set_aspect("equal")
+    ax.set_aspect("equal", adjustable="datalim")
     ax.autoscale_view()
     return bare(ax)
 
@@ -222,7 +222,8 @@ def star_legends(ax: Axes, markers: list[str], rims: list[tuple[str, str]]) -> N
     words = [plain(name, 20) for name in markers]
     named = {plain(name, 26): color for name, color in sorted(rims) if name}
     columns = 1 + (len(words) - 1) // 24
-    size = legend_size(ax, [*words, *named], columns + bool(named))
+    tallest = max(-(-len(words) // columns), len(named))
+    size = legend_size(ax, [*words, *named], columns + bool(named), rows=tallest)
     style: dict[str, Any] = {
         "frameon": False, "fontsize": size, "borderaxespad": 0, "alignment": "left", "labelspacing": 0.3,
         "handletextpad": 0.4, "columnspacing": 0.8, "title_fontsize": size, "loc": "upper left",

@@ -70,7 +70,9 @@ def row_size(ax: Axes, n: int, *, axis: str = "y", largest: float = SMALL) -> fl
     return float(np.clip(0.68 * room, SMALLEST, largest))
 
 
-def legend_size(where: Axes | Figure, texts: Sequence[str], columns: int) -> float:
+def legend_size(
+    where: Axes | Figure, texts: Sequence[str], columns: int, *, rows: int | None = None
+) -> float:
     """Return the font size at which a legend is no higher than the figure and leaves the axes room.
 
     Without a layout engine the legend stands outside, where saving finds it, and keeps its size.
@@ -79,9 +81,9 @@ def legend_size(where: Axes | Figure, texts: Sequence[str], columns: int) -> flo
     if figure.get_layout_engine() is None or not texts:
         return SMALL
     letters = columns * (0.6 * max(map(len, texts)) + 2.5)
-    rows = 1.5 * (1 + (len(texts) - 1) // columns) + 3  # and a title above the axes
+    lines = 1.5 * (rows or -(-len(texts) // columns)) + 3  # and a title above the axes
     width = 0.6 * extent_of(where)[0]
-    return float(np.clip(min(width / letters, extent_of(figure)[1] / rows), SMALLEST, SMALL))
+    return float(np.clip(min(width / letters, extent_of(figure)[1] / lines), SMALLEST, SMALL))
 
 
 def dress(ax: Axes, *, title: str = "", xlabel: str = "", ylabel: str = "") -> Axes:
