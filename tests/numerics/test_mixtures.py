@@ -172,3 +172,22 @@ def test_what_is_positive_by_the_wider_cut_is_not_called_negative() -> None:
         count_values(dim_and_bright), baseline=SCALE, inherited=wider, upper=True, expected=True
     )
     assert 4.9 < levels.cut < 6.0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_dim_is_negative_only_where_definitions_divide_these_events(seed: int) -> None:
+    # memory T cells have more CD45RA than granulocytes, which set the cut among all events
+    rng = np.random.default_rng(seed)
+    values = np.r_[rng.normal(2.6, 0.7, 6_000), rng.normal(4.9, 0.5, 6_000)]
+    wider = np.r_[rng.normal(0.5, 0.3, 30_000), values]
+    parents = split_marker(count_values(wider), baseline=Baseline(0.3, 3.4))
+    assert parents.cut < 1.7
+    own = {
+        both: split_marker(
+            count_values(values), baseline=Baseline(0.3, 3.4), inherited=parents,
+            positive=parents.high.mean, expected=True, both=both,
+        )
+        for both in (False, True)
+    }  # fmt: skip
+    assert own[True].cut == pytest.approx(3.85, abs=0.3)
+    assert own[False].status != "split" or own[False].cut == parents.cut

@@ -239,6 +239,36 @@ def test_pregated_t_cells_are_not_lost() -> None:
     assert min(score for name, score in found.items() if name != "CD4 TEMRA") > 0.9, found
 
 
+def test_memory_t_cells_with_more_cd45ra_than_granulocytes_are_memory() -> None:
+    profiles = {name: (n, dict(levels)) for name, (n, levels) in PROFILES.items()}
+    for name in ("CD4 CM", "CD4 EM", "effector Treg", "CD8 EM"):
+        profiles[name][1]["CD45RA"] = 2.6
+    profiles["neutrophil"] = (12_000, {"CD16": 5.5, "CD45": 4, "CD10": 1.0})
+    adata = draw(profiles, seed=3)
+    tl.annotate_phenotypes(adata, cluster_key=None)
+    scores = f1_of(adata)
+    for name in ("CD4 naive", "CD4 CM", "CD4 EM", "CD8 naive", "CD8 EM", "CD8 TEMRA"):
+        assert scores[name] > 0.85, (name, scores[name])
+
+
+def test_dim_ccr7_of_cd8_memory_is_cut_among_cd45ra_negatives() -> None:
+    profiles = {name: (n, dict(levels)) for name, (n, levels) in PROFILES.items()}
+    profiles["CD8 naive"][1]["CCR7"] = 5.6
+    profiles["CD8 TEMRA"][1]["CCR7"] = 1.4
+    profiles["CD8 CM"] = (400, {"CD3": 5, "CD8": 6, "CCR7": 2.8, "CD45RA": 1.0, "CD127": 3})
+    adata = draw(profiles, seed=5)
+    tl.annotate_phenotypes(adata, cluster_key=None)
+    scores = f1_of(adata)
+    for name in ("CD8 naive", "CD8 CM", "CD8 EM", "CD8 TEMRA"):
+        assert scores[name] > 0.85, (name, scores[name])
+    record = adata.uns[schema.UNS][schema.ANNOTATE_PHENOTYPES]
+    ccr7 = record["cutoffs"].query("marker == 'CCR7'").set_index("parent")["cut_positive"]
+    assert ccr7["CD8 T, CD45RA-"] < ccr7["CD8 T, CD45RA+"] - 0.5
+    again = draw(profiles, seed=5)
+    tl.annotate_phenotypes(again, cluster_key=None, cutoffs=record["cutoffs"])
+    assert f1_of(again)["CD8 CM"] > 0.85
+
+
 def test_doublets_are_not_forced() -> None:
     profiles = dict(PROFILES)
     profiles["doublet"] = (300, {**PROFILES["CD4 naive"][1], **PROFILES["naive B"][1]})

@@ -158,6 +158,7 @@ def choose_cut(
     negative: Group | None,
     upper: bool,
     prior: float = np.nan,
+    both: bool = False,
 ) -> int:
     """Which of several cuts separates the levels asked for; -1 if none does.
 
@@ -192,9 +193,10 @@ def choose_cut(
             apart |= steps >= WIDE_STEP * baseline.scale
         eligible &= apart
     if np.isfinite(prior) and not upper:
-        # what lies above the wider population's cut is not negative here either
+        # what lies above the wider population's cut is not negative here either, unless both levels
+        # are known to occur here: memory T cells have more CD45RA than granulocytes
         low = [merged(groups[: k + 1]) for k in range(len(cuts))]
-        eligible &= np.array([group.mean - group.sd <= prior for group in low])
+        eligible &= both | np.array([group.mean - group.sd <= prior for group in low])
         # populations of one lineage are stained alike: of several cuts the one near theirs
         width = PRIOR_WIDTH * (baseline.scale or means[-1] - means[0])
         gaps *= np.exp(-0.5 * ((places - prior) / width) ** 2)
@@ -212,6 +214,7 @@ def split_marker(
     inherited: Split | None = None,
     upper: bool = False,
     expected: bool = False,
+    both: bool = False,
     max_cuts: int = 3,
 ) -> Split:
     """Separate the events of a marker into a low and a high group.
@@ -232,6 +235,9 @@ def split_marker(
         Separate high from low, rather than negative from the rest.
     expected
         Whether a definition says that there are two levels; a shallower valley will do then.
+    both
+        Whether definitions divide these very events into positive and negative ones, so that the
+        lower of two groups is the negative one although other events have still less.
     max_cuts
         How many groups beyond the first are looked for.
 
@@ -257,7 +263,7 @@ def split_marker(
     if cuts:
         prior = inherited.cut if inherited is not None else np.nan
         chosen = choose_cut(
-            cuts, groups, baseline=baseline, negative=negative, upper=upper, prior=prior
+            cuts, groups, baseline=baseline, negative=negative, upper=upper, prior=prior, both=both
         )
     levels = Baseline(
         baseline.negative if negative is None else negative.mean,
@@ -267,6 +273,8 @@ def split_marker(
         low, high = merged(groups[: chosen + 1]), merged(groups[chosen + 1 :])
         # the marker's own positives may be brighter here than elsewhere, the panel's are what they are
         usual = max(positive, high.mean) if np.isfinite(positive) else baseline.positive
+        if both:
+            usual = float(np.fmax(usual, high.mean))
         place = Baseline(levels.negative, usual).place(low.mean)
         one_sided = place > ALL_POSITIVE or below_positives(high, baseline, negative)
         if upper or not one_sided:

@@ -72,6 +72,7 @@ def split_with_reference(
     baseline: Baseline,
     upper: bool = False,
     expected: bool = True,
+    both: bool = False,
 ) -> Split:
     """Split a marker, where a definition expects two levels or not, by all that is known of it."""
     found = split_marker(
@@ -82,6 +83,7 @@ def split_with_reference(
         inherited=reference.wider,
         upper=upper,
         expected=expected,
+        both=both,
     )
     if upper or reference.tail is None or not found.informative:
         return found

@@ -10,6 +10,7 @@ import pandas as pd
 
 from cytoclust import schema
 from cytoclust.numerics.enrichment import enrichment_labels, enrichment_scores
+from cytoclust.tl.phenotype_quadrants import side_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,6 +51,12 @@ def node_cutoffs(nodes: Mapping[str, Node]) -> pd.DataFrame:
         {"parent": parent or ROOT, "level": "hi/lo" if upper else "+/-", **cutoff_row(marker, split)}
         for parent, node in nodes.items()
         for (marker, upper), split in node.splits.items()
+    ]  # fmt: skip
+    rows += [
+        {"parent": side_name(parent or ROOT, sides.beside, upper=above), "level": "+/-", **cutoff_row(key[0], split)}
+        for parent, node in nodes.items()
+        for key, sides in node.sides.items()
+        for above, split in ((False, sides.low), (True, sides.high))
     ]  # fmt: skip
     table = pd.DataFrame(rows)
     table.index = table.index.astype(str)

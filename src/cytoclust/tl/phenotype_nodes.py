@@ -17,6 +17,7 @@ from cytoclust.numerics.phenotypes import (
 from cytoclust.numerics.references import Reference, split_with_reference
 from cytoclust.numerics.valleys import EXPECTED, find_cuts
 from cytoclust.tl.phenotype_panel import MAX_COUNT, SCATTER
+from cytoclust.tl.phenotype_quadrants import split_quadrants
 from cytoclust.tl.phenotype_scores import Key, Node, guards, holds, ratios
 
 if TYPE_CHECKING:
@@ -79,6 +80,18 @@ def split_keys(children: Sequence[Population]) -> list[Key]:
         for condition in rule.conditions()
     }
     return list(keys)
+
+
+def contrasted_markers(children: Sequence[Population]) -> set[str]:
+    """Markers that divide these siblings: some must have them and others must not.
+
+    Not those with a bright level besides, whose dim level is positive (CD56 of NK cells).
+    """
+    asked: dict[str, set[str]] = {}
+    for child in children:
+        for condition in child.rules[0].needed if not child.residual else ():
+            asked.setdefault(condition.marker, set()).add(condition.level)
+    return {marker for marker, levels in asked.items() if levels == {"+", "-"}}
 
 
 def choose_rules(node: Node, children: Sequence[Population], measured: set[str]) -> None:
@@ -151,6 +164,7 @@ def fit_node(
     node = Node(parent, [child.name for child in children], {}, {}, {}, {})
     counted = thinned(index, MAX_COUNT)
     node_label = f"{parent} ({facet})" if facet else parent
+    contrasted = contrasted_markers(children)
     for key in split_keys(children):
         marker, upper = key
         if marker not in measured:
@@ -161,6 +175,7 @@ def fit_node(
             references(marker),
             baseline=Baseline() if marker in SCATTER else baseline,
             upper=upper,
+            both=marker in contrasted,
         )
         cut = given_cut(given, node_label, key)
         if cut is not None:
@@ -169,6 +184,16 @@ def fit_node(
         definitions, children, take=take, rows=counted, baseline=baseline, measured=measured
     )
     choose_rules(node, children, measured)
+    split_quadrants(
+        node,
+        children,
+        label=node_label,
+        take=take,
+        rows=counted,
+        references=references,
+        baseline=baseline,
+        given=given,
+    )
     if node.rules:
         fit_events(
             node,
@@ -191,14 +216,13 @@ def shared_splits(
     measured: set[str],
 ) -> dict[str, Split]:
     """Split the markers that two or more children will be divided by, among all their events."""
-    asked = Counter(
-        key[0]
-        for child in children
-        for key in split_keys(definitions.children(child.name))
-        if not key[1]
-    )
+    below = {child.name: definitions.children(child.name) for child in children}
+    asked = Counter(key[0] for part in below.values() for key in split_keys(part) if not key[1])
+    contrasted = {marker for part in below.values() for marker in contrasted_markers(part)}
     return {
-        marker: split_marker(count_values(take(marker, rows)), baseline=baseline)
+        marker: split_marker(
+            count_values(take(marker, rows)), baseline=baseline, both=marker in contrasted
+        )
         for marker, times in asked.items()
         if times > 1 and marker in measured and marker not in SCATTER
     }

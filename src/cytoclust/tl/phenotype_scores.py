@@ -21,6 +21,15 @@ MAX_VIOLATION = 12.0  # log units: no single marker overrules all the others
 Key = tuple[str, bool]  # marker, and whether high is told from low
 
 
+@dataclass(frozen=True)
+class Sides:
+    """Splits of a marker among the events below and above the cut of another."""
+
+    beside: Key
+    low: Split
+    high: Split
+
+
 @dataclass
 class Node:
     """What was found below one population.
@@ -41,6 +50,8 @@ class Node:
         Child number of each component, -1 for a state that no child's rule covers.
     shared
         Splits among the parent's events of markers that several children are divided by.
+    sides
+        Markers whose cut differs between the two sides of another marker.
     """
 
     parent: str
@@ -56,6 +67,7 @@ class Node:
     components: Components | None = None
     owners: np.ndarray | None = None
     shared: dict[str, Split] = field(default_factory=dict)
+    sides: dict[Key, Sides] = field(default_factory=dict)
 
 
 def holds(condition: Condition, split: Split | None, bit: bool | None) -> bool | None:  # noqa: FBT001
@@ -75,10 +87,21 @@ def ratios(
     """(n_rows, n_keys) log density of the upper over the lower group of each informative split."""
     found = np.empty((len(rows), len(node.keys)))
     for column, key in enumerate(node.keys):
-        split = node.splits[key]
         values = take(key[0], rows).astype(np.float64)
-        found[:, column] = log_ratio(values, split.low, split.high) + split.offset
+        sides = node.sides.get(key)
+        if sides is None:
+            found[:, column] = split_ratio(values, node.splits[key])
+            continue
+        upper = take(sides.beside[0], rows) > node.splits[sides.beside].cut
+        found[:, column] = np.where(
+            upper, split_ratio(values, sides.high), split_ratio(values, sides.low)
+        )
     return found
+
+
+def split_ratio(values: np.ndarray, split: Split) -> np.ndarray:
+    """Log density of the upper over the lower group, 0 at the cut."""
+    return log_ratio(values, split.low, split.high) + split.offset
 
 
 def violation(node: Node, condition: Condition, log_ratios: np.ndarray) -> np.ndarray | float:
