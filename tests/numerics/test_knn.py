@@ -99,41 +99,14 @@ def test_search_has_the_bits_of_its_definition(d: int, offset: float) -> None:
     assert np.array_equal(found, wanted)
 
 
-def test_search_kernels_in_python() -> None:
+def test_search_walks_through_cells_as_python_would() -> None:
     rows = search.padded(populations(40, 5))
     cells = search.group_in_sequence(rows)
-    wanted = search.search(cells, rows[:9], k=3)
-    found, distances = np.full((9, 3), -1, np.int32), np.full((9, 3), np.inf, np.float32)
-    index = cells.order, cells.starts, cells.offsets, cells.blocks, cells.halves, np.float32(1e3)
-    probes, exclude = np.zeros((1, 1), np.int32), np.full(1, -1, np.int32)
-    search._search_together.py_func(rows[:9], *index, probes, exclude, found, distances)
-    assert np.array_equal(found, wanted[0])
-    assert np.array_equal(distances, wanted[1])
-    part, limits = np.empty(1024, np.float32), np.array([np.inf, -np.inf, np.inf, -np.inf], "f4")
-    arguments = limits, cells.blocks, 64, 0, 64, cells.halves
-    assert search._screen.py_func(rows[:4], *arguments, part) == 0b0101
-    again = np.empty(1024, np.float32)
-    assert search._screen(rows[:4], *arguments, again) == 0b0101
-    np.testing.assert_allclose(part[:40], again[:40], rtol=1e-4, atol=1e-4)
-    found[0], distances[0] = -1, np.inf
-    half = np.float32(0.5) * np.sum(rows[0] ** 2) - np.float32(0.01)
-    search._take_near.py_func(
-        rows[0],
-        np.inf,
-        half,
-        cells.blocks,
-        64,
-        0,
-        cells.order,
-        -1,
-        part[:64],
-        distances[0],
-        found[0],
-    )
-    assert np.array_equal(found[0], wanted[0][0])
-    probes = np.array([[2, 0], [0, -1], [0, 2]], np.int32)
-    visits = search._visits.py_func(probes, 3, 4)
-    assert [part.tolist() for part in visits] == [[2, 0], [0, 2, 5], [0, 2, 0, 1, 2]]
+    squares = ((rows[:9, None].astype(float) - rows[None]) ** 2).sum(axis=2)
+    np.fill_diagonal(squares, np.inf)
+    found, distances = search.search(cells, rows[:9], k=3, exclude=np.arange(9, dtype=np.int32))
+    assert np.array_equal(found, np.argsort(squares, axis=1)[:, :3])
+    np.testing.assert_allclose(distances, np.sort(squares, axis=1)[:, :3], rtol=1e-5)
 
 
 def test_jaccard_weights_by_hand() -> None:

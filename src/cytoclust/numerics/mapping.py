@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from cytoclust.numerics.prototypes import Index, build_index, draw_rows, train
-from cytoclust.numerics.search import CHUNK, padded
+from cytoclust.numerics.search import CHUNK, order_by_group, padded
 from cytoclust.numerics.sketch import default_prototypes
 
 if TYPE_CHECKING:
@@ -83,12 +83,11 @@ def measure_reach(
     """
     n_clusters = int(labels.max()) + 1
     index = prototype_index(prototypes)
-    order = rng.permutation(len(labels))
-    order = order[np.argsort(labels[order], kind="stable")]
-    starts = np.searchsorted(labels[order], np.arange(n_clusters + 1))
+    order, starts = order_by_group(labels, n_clusters)
     reach = np.zeros(n_clusters, dtype=np.float32)
     for cluster in range(n_clusters):
-        chosen = order[starts[cluster] : starts[cluster + 1]][:REACH_EVENTS]
+        own = order[starts[cluster] : starts[cluster + 1]]
+        chosen = rng.choice(own, size=min(len(own), REACH_EVENTS), replace=False)
         k = min(2, len(prototypes))
         squares = index.query(padded(X[chosen]), k=k)[1][:, -1]
         reach[cluster] = np.sqrt(np.quantile(squares[np.isfinite(squares)], FAR_QUANTILE))

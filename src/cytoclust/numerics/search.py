@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numba import njit, prange
 
+from cytoclust.numerics.vectors import ROWS, exact_distances, lowest_bit, screen_rows
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LANES = 4  # dimensions are padded to a multiple, so that the inner loop adds four at a time
 BLOCK = 256  # rows per inner loop: their distances stay in the first-level cache
-PAD = 32  # rows of a cell are padded to a multiple, so that vector loops have no scalar rest
+PAD = ROWS  # rows of a cell are padded to a multiple
 TILE = 256  # queries that walk through the cells together
 EPSILON = np.float32(1.2e-7)  # rounding of one step of the screen, relative to squared norms
 CHUNK = 1 << 16  # queries per kernel call, which bounds the memory of their probe lists
@@ -60,15 +62,24 @@ class Cells:
 
 def group(rows: NDArray[np.float32], assignment: NDArray[np.int32], n_cells: int) -> Cells:
     """Group padded rows by their cell; within a cell rows keep their order."""
-    order = np.argsort(assignment, kind="stable").astype(np.int32)
-    starts = np.zeros(n_cells + 1, dtype=np.int64)
-    np.cumsum(np.bincount(assignment, minlength=n_cells), out=starts[1:])
+    order, starts = order_by_group(assignment, n_cells)
     offsets = np.zeros(n_cells + 1, dtype=np.int64)
     np.cumsum((np.diff(starts) + PAD - 1) // PAD * PAD, out=offsets[1:])
     blocks = np.zeros(offsets[-1] * rows.shape[1], dtype=np.float32)
     halves = np.full(offsets[-1], np.inf, dtype=np.float32)
     _fill_blocks(rows, order, starts, offsets, blocks, halves)
     return Cells(order, starts, offsets, blocks, halves, rows.shape[1])
+
+
+def order_by_group(
+    groups: NDArray[np.integer], n_groups: int
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """List the rows of each group (0..n_groups-1), increasing, and where each list starts."""
+    starts = np.zeros(n_groups + 1, dtype=np.int64)
+    np.cumsum(np.bincount(groups, minlength=n_groups), out=starts[1:])
+    order = np.empty(len(groups), dtype=np.int32)
+    _place_in_groups(groups, starts[:-1].copy(), order)
+    return order, starts
 
 
 def group_in_sequence(rows: NDArray[np.float32]) -> Cells:
@@ -121,6 +132,13 @@ def search(
     return found, distances
 
 
+@njit(cache=True)
+def _place_in_groups(groups, filled, order):
+    for row in range(len(groups)):
+        order[filled[groups[row]]] = row
+        filled[groups[row]] += 1
+
+
 @njit(cache=True, parallel=True)
 def _fill_blocks(rows, order, starts, offsets, blocks, halves):
     width = rows.shape[1]
@@ -137,88 +155,28 @@ def _fill_blocks(rows, order, starts, offsets, blocks, halves):
 
 
 @njit(cache=True, inline="always")
-def keep_nearest(value, row, distances, found):
-    """Insert a row into the sorted list of the nearest."""
-    place = len(distances) - 1
-    while place > 0 and distances[place - 1] > value:
-        distances[place] = distances[place - 1]
-        found[place] = found[place - 1]
-        place -= 1
-    distances[place] = value
-    found[place] = row
+def _take_near(
+    query, queries, mask, blocks, start, stride, order, name, skip, part, distances, found
+):
+    """Measure the rows that the screen lets through (bits of the mask), keep the nearest.
 
-
-@njit(cache=True)
-def _exact_distance(query, block, stride, position):
-    """Return the squared distance to the row at a position of a cell."""
-    total = np.float32(0.0)
-    for dimension in range(0, len(query), 4):
-        base = dimension * stride + position
-        ta = query[dimension] - block[base]
-        tb = query[dimension + 1] - block[base + stride]
-        tc = query[dimension + 2] - block[base + 2 * stride]
-        td = query[dimension + 3] - block[base + 3 * stride]
-        total += (ta * ta + tb * tb) + (tc * tc + td * td)
-    return total
-
-
-@njit(cache=True, fastmath={"contract"})  # rounding of the screen is covered by its slack
-def _screen(four, limits, block, stride, first, count, halves, part):
-    """Write |row|^2 / 2 - query . row for four queries and up to 256 rows of a cell.
-
-    Four at a time, so that a row is loaded once for all of them. Returns which queries (bits) have
-    a value at or below their limit; mostly none.
+    Row j is named `order[name + j]`. Returns the largest distance kept.
     """
-    for j in range(count):
-        part[j] = halves[j]
-        part[256 + j] = halves[j]
-        part[512 + j] = halves[j]
-        part[768 + j] = halves[j]
-    for dimension in range(0, four.shape[1], 4):
-        base = dimension * stride + first
-        a = block[base : base + count]
-        b = block[base + stride : base + stride + count]
-        c = block[base + 2 * stride : base + 2 * stride + count]
-        d = block[base + 3 * stride : base + 3 * stride + count]
-        qa, qb, qc, qd = (
-            four[:, dimension],
-            four[:, dimension + 1],
-            four[:, dimension + 2],
-            four[:, dimension + 3],
-        )
-        a0, b0, c0, d0 = qa[0], qb[0], qc[0], qd[0]
-        a1, b1, c1, d1 = qa[1], qb[1], qc[1], qd[1]
-        a2, b2, c2, d2 = qa[2], qb[2], qc[2], qd[2]
-        a3, b3, c3, d3 = qa[3], qb[3], qc[3], qd[3]
-        for j in range(count):
-            part[j] = (((part[j] - a0 * a[j]) - b0 * b[j]) - c0 * c[j]) - d0 * d[j]
-            part[256 + j] = (((part[256 + j] - a1 * a[j]) - b1 * b[j]) - c1 * c[j]) - d1 * d[j]
-            part[512 + j] = (((part[512 + j] - a2 * a[j]) - b2 * b[j]) - c2 * c[j]) - d2 * d[j]
-            part[768 + j] = (((part[768 + j] - a3 * a[j]) - b3 * b[j]) - c3 * c[j]) - d3 * d[j]
-    limit0, limit1, limit2, limit3 = limits[0], limits[1], limits[2], limits[3]
-    near0 = near1 = near2 = near3 = False
-    for j in range(count):
-        near0 |= part[j] <= limit0
-        near1 |= part[256 + j] <= limit1
-        near2 |= part[512 + j] <= limit2
-        near3 |= part[768 + j] <= limit3
-    return int(near0) + 2 * int(near1) + 4 * int(near2) + 8 * int(near3)
-
-
-@njit(cache=True)
-def _take_near(query, limit, half, block, stride, first, order, skip, part, distances, found):
-    """Measure the rows that the screen lets through, keep the nearest; returns the new limit.
-
-    A row can only be among the nearest if its screen is at most the largest distance / 2 - `half`.
-    """
-    last = len(distances) - 1
-    for j in range(min(len(part), len(order) - first)):
-        if part[j] <= limit and order[first + j] != skip:
-            value = _exact_distance(query, block, stride, first + j)
-            if value < distances[last]:
-                keep_nearest(value, order[first + j], distances, found)
-                limit = np.float32(0.5) * distances[last] - half
-    return limit
+    last = distances.shape[1] - 1
+    exact_distances(queries, query, blocks, start, stride, part)
+    while mask:
+        j = lowest_bit(mask)
+        mask &= mask - np.uint32(1)
+        value, row = part[j], order[name + j]
+        if value < distances[query, last] and row != skip:
+            place = last
+            while place > 0 and distances[query, place - 1] > value:
+                distances[query, place] = distances[query, place - 1]
+                found[query, place] = found[query, place - 1]
+                place -= 1
+            distances[query, place] = value
+            found[query, place] = row
+    return distances[query, last]
 
 
 @njit(cache=True)
@@ -260,11 +218,9 @@ def _search_together(
     """Let some queries go through their cells together, four at a time."""
     n_queries, width = queries.shape
     cells, firsts, visitors = _visits(probes, n_queries, len(starts) - 1)
-    part = np.empty(1024, dtype=np.float32)
-    four = np.empty((4, width), dtype=np.float32)
+    part = np.empty(ROWS, dtype=np.float32)
     halfs = np.empty(n_queries, dtype=np.float32)
     limits = np.full(n_queries, np.inf, dtype=np.float32)
-    own_limits = np.empty(4, dtype=np.float32)
     slack = EPSILON * (width // 2 + 8)  # of 6e-8 x width sums, and of the norms
     for query in range(n_queries):
         norm = 0.0
@@ -273,32 +229,32 @@ def _search_together(
         halfs[query] = 0.5 * norm - slack * (norm + largest)
     for visit in range(len(cells)):
         cell = cells[visit]
-        offset = offsets[cell]
+        offset, size = offsets[cell], starts[cell + 1] - starts[cell]
         stride = offsets[cell + 1] - offset
-        block = blocks[offset * width : (offset + stride) * width]
-        own_order = order[starts[cell] : starts[cell + 1]]
         for group in range(firsts[visit], firsts[visit + 1], 4):
-            n_four = min(4, firsts[visit + 1] - group)
-            for i in range(4):
-                query = visitors[group + min(i, n_four - 1)]
-                own_limits[i] = limits[query]
-                for dimension in range(width):
-                    four[i, dimension] = queries[query, dimension]
-            for first in range(0, stride, 256):
-                count = min(256, stride - first)
-                own_halves = halves[offset + first : offset + first + count]
-                near = _screen(four, own_limits, block, stride, first, count, own_halves, part)
-                for i in range(n_four):
-                    if not near & (1 << i):
-                        continue
-                    query = visitors[group + i]
-                    own_limits[i] = _take_near(
-                        four[i], own_limits[i], halfs[query], block, stride, first, own_order,
-                        exclude[query if len(exclude) > 1 else 0], part[i * 256 : i * 256 + count],
-                        distances[query], found[query],
-                    )  # fmt: skip
-            for i in range(n_four):
-                limits[visitors[group + i]] = own_limits[i]
+            last = min(4, firsts[visit + 1] - group) - 1
+            a, b = visitors[group], visitors[group + min(1, last)]
+            c, d = visitors[group + min(2, last)], visitors[group + min(3, last)]
+            for first in range(0, size, ROWS):
+                start = offset * width + first
+                masks = screen_rows(
+                    queries, (a, b, c, d), (limits[a], limits[b], limits[c], limits[d]),
+                    blocks, start, stride, halves, offset + first,
+                )  # fmt: skip
+                if not masks[0] | masks[1] | masks[2] | masks[3]:
+                    continue
+                there = np.uint32(0xFFFFFFFF) >> np.uint32(max(0, ROWS - (size - first)))
+                for i in range(last + 1):
+                    mask = masks[i] & there
+                    if mask:
+                        query = visitors[group + i]
+                        skip = exclude[query if len(exclude) > 1 else 0]
+                        farthest = _take_near(
+                            query, queries, mask, blocks, start, stride, order, starts[cell] + first,
+                            skip, part, distances, found,
+                        )  # fmt: skip
+                        # a row nearer than that has a screen of at most this
+                        limits[query] = np.float32(0.5) * farthest - halfs[query]
 
 
 @njit(cache=True, parallel=True)

@@ -188,12 +188,12 @@ def _draw_events(
     sizes = np.diff(index.cells.starts)
     share = QUERIES / (k + 1) / n_events
     drawn = np.minimum(sizes, np.maximum(MIN_SAMPLED, np.ceil(sizes * share).astype(np.int64)))
-    keys = rng.random(n_events)
-    cell = np.repeat(np.arange(len(sizes)), sizes)
-    order = np.lexsort((keys, cell))  # a random order within each cell
-    taken = np.arange(n_events) - np.repeat(index.cells.starts[:-1], sizes) < drawn[cell]
-    scale = (sizes / np.maximum(drawn, 1))[cell[taken]]
-    return index.cells.order[order[taken]], scale
+    # every so many events from a random one on: samples and times are drawn evenly
+    cell = np.repeat(np.arange(len(sizes)), drawn)
+    turn = np.arange(len(cell)) - np.repeat(np.cumsum(drawn) - drawn, drawn)
+    steps = (turn + rng.random(len(sizes))[cell]) * (sizes / np.maximum(drawn, 1))[cell]
+    places = index.cells.starts[cell] + np.minimum(steps.astype(np.int64), sizes[cell] - 1)
+    return index.cells.order[places], (sizes / np.maximum(drawn, 1))[cell]
 
 
 def _sample_edges(  # noqa: PLR0917, one step of sketch_events
