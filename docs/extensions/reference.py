@@ -163,8 +163,8 @@ def phenotypes_page() -> str:
     folder = resources.files("cytoclust") / "definitions"
     head = (
         "# Phenotypes that are known\n\n"
-        "Levels: `+` positive, `-` negative, `hi` and `lo` the upper and lower group among the events"
-        " of the parent; `?` binds only where the panel measures the marker. What is asked"
+        "Levels: `+` positive, `-` negative, `dim` above the negatives as a group, `hi` and `lo` the"
+        " upper and lower group among the events of the parent; `?` binds only where the panel measures the marker. What is asked"
         " for instead where a needed marker is missing stands in the file as `fallback`.\n"
     )
     parts = [head]

@@ -269,6 +269,30 @@ def test_dim_ccr7_of_cd8_memory_is_cut_among_cd45ra_negatives() -> None:
     assert f1_of(again)["CD8 CM"] > 0.85
 
 
+@pytest.mark.parametrize(("cd14", "name"), [(2.2, "non-classical monocyte"), (0.45, "CD16+ mDC")])
+def test_cd16_phagocytes_are_monocytes_if_they_have_some_cd14(cd14: float, name: str) -> None:
+    profiles = {kind: (n, dict(levels)) for kind, (n, levels) in PROFILES.items()}
+    profiles["non-classical monocyte"][1]["CD14"] = cd14
+    adata = draw(profiles, seed=6)
+    tl.annotate_phenotypes(adata, cluster_key=None)
+    asked = adata.obs["truth"] == "non-classical monocyte"
+    found = adata.obs.loc[asked, schema.PHENOTYPE].astype(str)
+    assert (found == name).mean() > 0.9, found.value_counts().to_dict()
+    others = adata.obs.loc[~asked, schema.PHENOTYPE].astype(str)
+    assert (others == name).sum() < 30
+    assert f1_of(adata)["classical monocyte"] > 0.95
+
+
+def test_without_cd14_monocytes_are_not_called_dendritic_cells() -> None:
+    adata = draw(PROFILES, seed=7)
+    adata = adata[:, adata.var[schema.MARKER] != "CD14"].copy()
+    tl.annotate_phenotypes(adata, cluster_key=None)
+    found = adata.obs.groupby("truth", observed=True)[schema.PHENOTYPE].value_counts(normalize=True)
+    assert found["classical monocyte", "mononuclear phagocyte"] > 0.9
+    assert found["mDC", "mononuclear phagocyte"] > 0.9
+    assert found["pDC", "pDC"] > 0.9
+
+
 def test_doublets_are_not_forced() -> None:
     profiles = dict(PROFILES)
     profiles["doublet"] = (300, {**PROFILES["CD4 naive"][1], **PROFILES["naive B"][1]})

@@ -14,7 +14,8 @@ class Condition:
     Attributes
     ----------
     level
-        ``+``, ``-``, ``hi`` or ``lo`` (upper or lower group among the parent's events).
+        ``+``, ``-``, ``hi`` or ``lo`` (upper or lower group among the parent's events), or ``dim``
+        (half of the cells lie above 97.7 % of the known negatives).
     if_measured
         Whether a panel without the marker passes.
     """
@@ -26,15 +27,20 @@ class Condition:
     @property
     def high(self) -> bool:
         """Whether the upper of two groups is asked for."""
-        return self.level in {"+", "hi"}
+        return self.level in {"+", "hi", "dim"}
 
     @property
     def upper(self) -> bool:
         """Whether high is told from low rather than positive from negative."""
         return self.level in {"hi", "lo"}
 
+    @property
+    def dim(self) -> bool:
+        """Whether the population as a whole is asked, rather than each of its events."""
+        return self.level == "dim"
+
     def __str__(self) -> str:
-        return f"{self.marker}{self.level if not self.upper else ' ' + self.level}"
+        return f"{self.marker}{' ' if self.upper or self.dim else ''}{self.level}"
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["load_definitions"]
 
-LEVELS = ("+", "-", "hi", "lo")
+LEVELS = ("+", "-", "hi", "lo", "dim")
 FILE_KEYS = {
     "schema",
     "name",

@@ -166,11 +166,14 @@ def deciding(
             if rule is None or split is None or not split.informative or mark in seen:
                 continue
             values = panel.take(condition.marker, rows)
-            share = float(np.mean((values >= split.cut) == condition.high))
+            cut = node.dims.get(condition.marker, np.nan) if condition.dim else split.cut
+            if not np.isfinite(cut):
+                continue
+            share = float(np.mean((values >= cut) == condition.high))
             if share < 0.5 and condition not in rule.needed:
                 continue
             seen.add(mark)
-            margin = (float(np.median(values)) - split.cut) / (split.high.mean - split.low.mean)
+            margin = (float(np.median(values)) - cut) / (split.high.mean - split.low.mean)
             found.append(
                 {
                     "step": step,
@@ -179,7 +182,7 @@ def deciding(
                     "level": condition.level,
                     "share": share,
                     "margin": margin if condition.high else -margin,
-                    "cut": split.cut,
+                    "cut": cut,
                 }
             )
     return found

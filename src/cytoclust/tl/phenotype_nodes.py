@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 MAX_FIT = 40_000
 MAX_STATES_PER_NAME = 8
 TAIL_RATIO = 4  # times as many events has a population whose tail a state may be
+DIM = 2.0  # standard deviations of the known negatives, which 2.3 % of them exceed
 NEAR_CUT = 0.1  # part of the distance between groups
 MIN_EXPLAINED = 0.02  # share of a marker's variance between states, to tell them apart
 
@@ -63,12 +64,18 @@ def matches(rule: Rule, splits: Mapping[Key, Split], bits: Mapping[Key, bool]) -
 
     def met(condition: Condition) -> bool:
         key = (condition.marker, condition.upper)
-        found = holds(condition, splits.get(key), bits.get(key))
+        bit = bits.get(dim_key(condition.marker) if condition.dim else key)
+        found = holds(condition, splits.get(key), bit)
         return condition.if_measured if found is None else found
 
     if not all(met(condition) for condition in rule.needed):
         return False
     return not rule.any_of or any(all(met(c) for c in group) for group in rule.any_of)
+
+
+def dim_key(marker: str) -> Key:
+    """Where the calls of a state say whether it is dim."""
+    return f"{marker} dim", False
 
 
 def split_keys(children: Sequence[Population]) -> list[Key]:
@@ -184,6 +191,7 @@ def fit_node(
         definitions, children, take=take, rows=counted, baseline=baseline, measured=measured
     )
     choose_rules(node, children, measured)
+    node.dims = dim_limits(node, references, measured)
     split_quadrants(
         node,
         children,
@@ -204,6 +212,19 @@ def fit_node(
             n_iter=n_iter,
         )
     return node
+
+
+def dim_limits(
+    node: Node, references: Callable[[str], Reference], measured: set[str]
+) -> dict[str, float]:
+    """Two standard deviations above the known negatives, of each marker that a rule asks to be dim."""
+    found = {}
+    for condition in (c for rule in node.rules.values() for c in rule.conditions()):
+        if condition.dim and condition.marker in measured:
+            known = references(condition.marker)
+            if known.negative is not None and known.tail is not None:
+                found[condition.marker] = known.negative.mean + DIM * known.negative.sd
+    return found
 
 
 def shared_splits(
@@ -259,8 +280,9 @@ def fit_events(
     log_ratios = ratios(node, take, rows)
     node.states = fit_states(log_ratios)
     owner = np.full(len(node.states.bits), -1)
+    dims = dim_states(node, take=take, rows=rows, log_ratios=log_ratios)
     for s, bits in enumerate(node.states.bits):
-        calls = dict(zip(node.keys, bits.tolist(), strict=True))
+        calls = dict(zip(node.keys, bits.tolist(), strict=True)) | dims[s]
         for c, child in enumerate(node.children):
             if child in node.rules and matches(node.rules[child], node.splits, calls):
                 owner[s] = c
@@ -290,6 +312,28 @@ def fit_events(
         node.components = fit_components(
             values[:, chosen], shares, n_iter=n_iter, guard=guards(node, log_ratios)
         )
+
+
+def dim_states(
+    node: Node,
+    *,
+    take: Callable[[str, np.ndarray], np.ndarray],
+    rows: np.ndarray,
+    log_ratios: np.ndarray,
+) -> list[dict[Key, bool]]:
+    """Whether each state as a whole lies above the negatives, of the markers that may be dim."""
+    assert node.states is not None
+    powers = np.int64(1) << np.arange(len(node.keys), dtype=np.int64)
+    codes = (log_ratios > 0) @ powers
+    found: list[dict[Key, bool]] = []
+    for code in node.states.bits @ powers:
+        mine = rows[codes == code]
+        found.append({
+            dim_key(marker): bool(np.median(take(marker, mine)) > limit)
+            for marker, limit in node.dims.items()
+            if len(mine)
+        })  # fmt: skip
+    return found
 
 
 def absorb_tails(

@@ -52,6 +52,8 @@ class Node:
         Splits among the parent's events of markers that several children are divided by.
     sides
         Markers whose cut differs between the two sides of another marker.
+    dims
+        Value that the median of a dim population exceeds, by marker.
     """
 
     parent: str
@@ -68,12 +70,15 @@ class Node:
     owners: np.ndarray | None = None
     shared: dict[str, Split] = field(default_factory=dict)
     sides: dict[Key, Sides] = field(default_factory=dict)
+    dims: dict[str, float] = field(default_factory=dict)
 
 
 def holds(condition: Condition, split: Split | None, bit: bool | None) -> bool | None:  # noqa: FBT001
     """Whether a condition is met; None if the marker is missing or tells nothing."""
     if split is None or split.status == "undetermined":
         return None
+    if condition.dim:
+        return bit
     if split.status == "split":
         return None if bit is None else bit == condition.high
     if condition.upper:
@@ -107,7 +112,7 @@ def split_ratio(values: np.ndarray, split: Split) -> np.ndarray:
 def violation(node: Node, condition: Condition, log_ratios: np.ndarray) -> np.ndarray | float:
     """How far each event's value speaks against a condition, in log units."""
     key = (condition.marker, condition.upper)
-    if key not in node.keys:
+    if key not in node.keys or condition.dim:
         return 0.0
     towards = log_ratios[:, node.keys.index(key)] * (1.0 if condition.high else -1.0)
     return np.asarray(np.clip(-towards, 0.0, MAX_VIOLATION))
