@@ -56,6 +56,10 @@ def test_a_cluster_of_one_group_cannot_be_judged_without_it() -> None:
     )
     assert np.isnan(found.jaccard[0]).tolist() == [True, False, False]
     assert (found.jaccard[1] == 1.0).all()
+    (found,) = stability.recover(
+        edges, [1 - labels], [1.0], stability.left_out_weights(groups), rng=rng
+    )
+    assert np.isnan(found.jaccard[1]).tolist() == [True, False, False]
 
 
 def test_agreement_is_that_of_the_definitions() -> None:
@@ -92,6 +96,26 @@ def test_edges_give_the_graph_they_are_made_of() -> None:
     assert abs(edges.graph(weights) - expected).max() < 1e-6
     sketch = sketch_events(X, n_prototypes=50, rng=np.random.default_rng(0))
     assert abs(sketch.edges.graph(np.ones(500)) - sketch.graph).max() < 1e-9
+
+
+@pytest.mark.parametrize("n_prototypes", [0, 40])
+def test_replicates_are_clustered_on_the_graph_of_what_they_hold(n_prototypes: int) -> None:
+    X = np.random.default_rng(0).normal(size=(400, 4)).astype(np.float32)
+    if n_prototypes:
+        edges = sketch_events(X, n_prototypes=n_prototypes, rng=np.random.default_rng(0)).edges
+    else:
+        found = nearest_neighbors(X, 9, rng=np.random.default_rng(0))
+        edges = stability.event_edges(jaccard_graph(found.rows))
+    weights = np.random.default_rng(1).poisson(1.0, size=400).astype(np.float64)
+    weights[edges.nearest == 3] = 0.0  # a node that holds nothing
+    graph, place = stability.Pattern(edges).graph(weights)
+    in_node = np.bincount(edges.nearest, weights=weights)
+    kept = np.flatnonzero(in_node)
+    assert 0 < len(kept) < len(in_node)
+    assert place[kept].tolist() == list(range(len(kept)))
+    assert (place[in_node == 0] == -1).all()
+    expected = edges.graph(weights)[kept][:, kept]
+    assert abs(graph - expected).max() < 1e-5
 
 
 def test_the_finest_stable_resolution_is_chosen() -> None:

@@ -5,17 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numba import get_num_threads
+from scipy import sparse
 
 from cytoclust.numerics.leiden import leiden, rank_by_size
+from cytoclust.numerics.leiden_moves import SERIAL_NODES
 from cytoclust.numerics.sketch import Edges
+from cytoclust.numerics.threads import thread_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
-    from scipy import sparse
 
 STABLE = 0.75  # Jaccard from which a cluster counts as found again (Hennig 2008)
+REPLICATE_RUNS = 2  # of Leiden in a replicate; further ones hardly change what is found again
 STABLE_SHARE = 0.75  # of the clusters, from which a resolution counts as stable
 
 
@@ -54,10 +59,11 @@ def partitions(
 ) -> list[NDArray[np.int32]]:
     """Cluster the graph at each resolution and label every event, by decreasing size."""
     children = rng.spawn(len(resolutions))
-    return [
-        rank_by_size(leiden(graph, resolution, rng=child)[nearest])
-        for resolution, child in zip(resolutions, children, strict=True)
-    ]
+    with _threads_for(graph.shape[0]):
+        return [
+            rank_by_size(leiden(graph, resolution, rng=child)[nearest])
+            for resolution, child in zip(resolutions, children, strict=True)
+        ]
 
 
 def recover(  # noqa: PLR0917, what is judged, on what, and how often
@@ -93,14 +99,18 @@ def recover(  # noqa: PLR0917, what is judged, on what, and how often
     """
     cells, first = _cells(edges.nearest, labels)
     nodes, owns = edges.nearest[first], [own[first] for own in labels]
+    pattern = Pattern(edges)
     pairs: list[list[tuple[NDArray[np.float64], float]]] = [[] for _ in labels]
-    for weight in weights:
-        graph = edges.graph(weight)
-        held = np.bincount(cells, weights=weight, minlength=len(first)).astype(np.float64)
-        for i, (own, resolution) in enumerate(zip(owns, resolutions, strict=True)):
-            found = leiden(graph, resolution, rng=rng.spawn(1)[0])
-            pairs[i].append(agreement(own, found[nodes], held))
-        progress()
+    with _threads_for(pattern.n_nodes):
+        for weight in weights:
+            graph, place = pattern.graph(weight)
+            in_cell = np.bincount(cells, weights=weight, minlength=len(first)).astype(np.float64)
+            held = np.flatnonzero(in_cell)
+            at, counts = place[nodes[held]], in_cell[held]
+            for i, (own, resolution) in enumerate(zip(owns, resolutions, strict=True)):
+                found = leiden(graph, resolution, rng=rng.spawn(1)[0], n_iterations=REPLICATE_RUNS)
+                pairs[i].append(agreement(own[held], found[at], counts, n_own=int(own.max()) + 1))
+            progress()
     return [
         Recovery(
             np.bincount(own),
@@ -109,6 +119,38 @@ def recover(  # noqa: PLR0917, what is judged, on what, and how often
         )
         for own, judged in zip(labels, pairs, strict=True)
     ]
+
+
+def _threads_for(n_nodes: int) -> AbstractContextManager[int]:
+    """Take one thread for a graph that is clustered serially: others would only wait and spin."""
+    return thread_limit(1 if n_nodes <= SERIAL_NODES else get_num_threads())
+
+
+class Pattern:
+    """Where the edges between events add to the graph of nodes, found once for all replicates."""
+
+    def __init__(self, edges: Edges) -> None:
+        self.edges = edges
+        self.n_nodes = int(edges.nearest.max()) + 1
+        ends = [edges.nearest[own].astype(np.int64) for own in (edges.starts, edges.ends)]
+        codes = np.concatenate([ends[0] * self.n_nodes + ends[1], ends[1] * self.n_nodes + ends[0]])
+        entries, self.places = np.unique(codes, return_inverse=True)
+        self.indptr = np.searchsorted(entries, np.arange(self.n_nodes + 1) * self.n_nodes)
+        self.indices = (entries % self.n_nodes).astype(np.int32)
+
+    def graph(self, weights: NDArray[np.float64]) -> tuple[sparse.csr_matrix, NDArray[np.int64]]:
+        """Join the nodes that hold any weight; returns each node's row, -1 for those left out."""
+        edges = self.edges
+        values = edges.values * weights[edges.starts] * weights[edges.ends]
+        data = np.bincount(
+            self.places.reshape(-1), weights=np.tile(values, 2), minlength=len(self.indices)
+        )
+        shape = (self.n_nodes, self.n_nodes)
+        graph = sparse.csr_matrix((data.astype(np.float32), self.indices, self.indptr), shape=shape)
+        held = np.bincount(edges.nearest, weights=weights, minlength=self.n_nodes) > 0
+        kept = np.flatnonzero(held)
+        place = np.where(held, np.cumsum(held) - 1, -1)
+        return (graph if held.all() else graph[kept][:, kept]), place
 
 
 def _cells(
@@ -124,14 +166,20 @@ def _cells(
 
 
 def agreement(
-    own: NDArray[np.int32], other: NDArray[np.int32], weights: NDArray[np.float64]
+    own: NDArray[np.int32],
+    other: NDArray[np.int32],
+    weights: NDArray[np.float64],
+    *,
+    n_own: int | None = None,
 ) -> tuple[NDArray[np.float64], float]:
-    """Return each own cluster's best Jaccard index among the others', and the adjusted Rand index."""
+    """Return each own cluster's best Jaccard index among the others', and the adjusted Rand index.
+
+    Clusters are 0..n_own-1, those that `own` names by default; one that holds no weight has NaN.
+    """
+    n_own = int(own.max()) + 1 if n_own is None else n_own
     n_other = int(other.max()) + 1
     shared = np.bincount(
-        own.astype(np.int64) * n_other + other,
-        weights=weights,
-        minlength=(int(own.max()) + 1) * n_other,
+        own.astype(np.int64) * n_other + other, weights=weights, minlength=n_own * n_other
     ).astype(np.float64)
     shared = shared.reshape(-1, n_other)
     sizes, other_sizes = shared.sum(axis=1), shared.sum(axis=0)
@@ -196,7 +244,8 @@ def match_clusters(
 
 def count_clusters(graph: sparse.csr_matrix, nearest: NDArray[np.int32], resolution: float) -> int:
     """Count the clusters that events have at a resolution; the visiting order is fixed."""
-    labels = leiden(graph, resolution, rng=np.random.default_rng(0))
+    with _threads_for(graph.shape[0]):
+        labels = leiden(graph, resolution, rng=np.random.default_rng(0))
     return len(np.unique(labels[nearest]))
 
 
