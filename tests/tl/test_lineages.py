@@ -126,3 +126,35 @@ def test_errors(named: ad.AnnData) -> None:
         tl.split_mixed(bare)
     with pytest.raises(MissingSlotError, match="with clusters"):
         tl.name_stability(bare)
+
+
+def test_lineage_with_one_marker_is_cut_where_its_groups_part() -> None:
+    rng = np.random.default_rng(4)
+    memory = rng.random(3000) < 0.3
+    center = np.column_stack([np.full(3000, 4.6), np.where(memory, 4.0, 0.4), np.full(3000, 0.4)])
+    adata = ad.AnnData((center + rng.normal(0, 0.5, center.shape)).astype(np.float32))
+    others = adata.copy()
+    others.X = others.X[:, [2, 1, 0]]
+    adata = ad.concat([adata, others], index_unique="-")
+    adata.var[schema.MARKER] = ["CD19", "CD27", "CD3"]
+    tl.annotate_phenotypes(adata, cluster_key=None)
+    tl.subcluster_lineages(adata, lineages=["B cell"])
+    record = adata.uns["cytoclust"][schema.SUBCLUSTER_LINEAGES]
+    assert record["markers"].loc["B cell", "markers"] == "CD27"
+    assert record["clusters"]["phenotype"].tolist() == ["naive B", "memory B"]
+    labels = adata.obs[schema.LINEAGE_CLUSTER]
+    assert labels.cat.categories.tolist() == ["B cell,0", "B cell,1"]
+    assert (labels[:3000] == np.where(memory, "B cell,1", "B cell,0")).mean() > 0.99
+    assert labels[3000:].isna().mean() > 0.99
+
+
+def test_large_lineages_go_through_prototypes_and_keep_their_rare_members() -> None:
+    adata = draw(140_000, seed=6)
+    tl.annotate_phenotypes(adata, cluster_key=None)
+    tl.subcluster_lineages(adata, lineages=["T cell"])
+    table = adata.uns["cytoclust"][schema.SUBCLUSTER_LINEAGES]["clusters"]
+    assert table["n_events"].sum() > 100_000
+    clusters = table.index[table["phenotype"] == "effector Treg"]
+    found = adata.obs[schema.LINEAGE_CLUSTER].isin(clusters).to_numpy()
+    truth = (adata.obs["truth"] == "effector Treg").to_numpy()
+    assert 2 * (truth & found).sum() / (truth.sum() + found.sum()) > 0.9

@@ -25,6 +25,7 @@ __all__ = [
 
 MIN_STATE_EVENTS = 15
 MAX_SHARE_EVENTS = 20_000
+BLOCK = 128  # events scored together: what belongs to them stays in the first-level cache
 
 
 @dataclass(frozen=True)
@@ -105,11 +106,18 @@ def state_posteriors(log_ratios: np.ndarray, states: States) -> np.ndarray:
     """(n_events, n_states) probability of each state given the events' marker values."""
     # beyond 12 a single marker would overrule all others
     bounded = np.clip(log_ratios, -12.0, 12.0)
-    logs = bounded @ states.bits.T.astype(bounded.dtype) + np.log(states.weights + 1e-300)
-    logs -= logs.max(axis=1, keepdims=True)
+    # state after state in memory: sums over states then run through the events in order
+    logs = states.bits.astype(bounded.dtype) @ bounded.T
+    logs += np.log(states.weights + 1e-300)[:, None]
+    return probabilities(logs).T
+
+
+def probabilities(logs: np.ndarray) -> np.ndarray:
+    """Turn (n_groups, n_events) log weights, in place, into probabilities of the groups."""
+    logs -= logs.max(axis=0)
     np.exp(logs, out=logs)
-    logs /= logs.sum(axis=1, keepdims=True)
-    return np.asarray(logs)
+    logs /= logs.sum(axis=0)
+    return logs
 
 
 def covariances(
@@ -170,38 +178,86 @@ def fit_components(
         if step < n_iter:
             logs = log_densities(data, model)
             if guard is not None:
-                logs += guard
-            logs -= logs.max(axis=1, keepdims=True)
-            shares = np.exp(logs)
-            shares /= shares.sum(axis=1, keepdims=True)
+                logs += guard.T
+            shares = probabilities(logs).T
     return model
 
 
 def log_densities(values: np.ndarray, model: Components) -> np.ndarray:
-    """(n_events, n_components) log share times density, without the constant."""
-    logs = np.empty((len(values), len(model.offsets)))
+    """(n_components, n_events) log share times density, without the constant."""
+    logs = np.empty((len(model.offsets), len(values)))
     for k, offset in enumerate(model.offsets):
         z = (values - model.means[k]) @ model.whitening[k].T
-        logs[:, k] = offset - 0.5 * np.einsum("ij,ij->i", z, z)
+        logs[k] = offset - 0.5 * np.einsum("ij,ij->i", z, z)
     return logs
 
 
+@numba.njit(cache=True, parallel=True)
+def take_column(values, column, rows, out):  # type: ignore[no-untyped-def]  # noqa: PLR0917
+    """Copy one column of some rows; out (n_rows,)."""
+    for i in numba.prange(len(rows)):
+        out[i] = values[rows[i], column]
+
+
 @numba.njit(cache=True)
-def score_event(x, means, whitening, offsets, owners, logs):  # type: ignore[no-untyped-def]  # noqa: PLR0917
-    """Fill in the log densities of one event; return the squared distance to the nearest component."""
-    n_components, n_markers = means.shape
-    nearest = np.inf
-    for k in range(n_components):
-        total = 0.0
+def score_events(x, means, whitening, offsets, owners, deviations, z, logs, nearest):  # type: ignore[no-untyped-def]  # noqa: PLR0917
+    """Fill in the log densities of some events, and the squared distance to the nearest component.
+
+    `x` (n_events, n_markers); `deviations` (n_markers, n_events), `z` (2, n_events) are room to work
+    in, event after event, so that vector units take several events at once; `logs` (n_components,
+    n_events).
+    """
+    n_events, n_markers = x.shape
+    nearest[:n_events] = np.inf
+    part, total = z[0, :n_events], z[1, :n_events]
+    for k in range(len(means)):
+        for j in range(n_markers):
+            deviation = deviations[j, :n_events]
+            for e in range(n_events):
+                deviation[e] = x[e, j] - means[k, j]
+        total[:] = 0.0
         for i in range(n_markers):
-            z = 0.0
+            part[:] = 0.0
             for j in range(i + 1):
-                z += whitening[k, i, j] * (x[j] - means[k, j])
-            total += z * z
-        logs[k] = offsets[k] - 0.5 * total
-        if owners[k] >= 0 and total < nearest:
-            nearest = total
-    return nearest
+                weight = whitening[k, i, j]
+                deviation = deviations[j, :n_events]
+                for e in range(n_events):
+                    part[e] += weight * deviation[e]
+            for e in range(n_events):
+                total[e] += part[e] * part[e]
+        for e in range(n_events):
+            logs[k, e] = offsets[k] - 0.5 * total[e]
+        if owners[k] >= 0:
+            for e in range(n_events):
+                nearest[e] = min(nearest[e], total[e])
+
+
+@numba.njit(cache=True)
+def choose_owner(logs, guards, owners, sums, out):  # type: ignore[no-untyped-def]  # noqa: PLR0917
+    """Fill in owner, its probability, runner-up and guard of one event; `logs` become their sums."""
+    n_components, n_owners = len(logs), len(sums) - 1
+    for k in range(n_components):
+        logs[k] += guards[k]
+    top = logs.max()
+    sums[:] = 0.0
+    for k in range(n_components):
+        sums[owners[k] + 1] += np.exp(logs[k] - top)
+    best = 0
+    for c in range(1, n_owners + 1):
+        if sums[c] > sums[best]:
+            best = c
+    second = -1
+    for c in range(n_owners + 1):
+        if c != best and (second < 0 or sums[c] > sums[second]):
+            second = c
+    guard = -np.inf
+    for k in range(n_components):
+        if owners[k] == best - 1 and guards[k] > guard:
+            guard = guards[k]
+    out[0] = best - 1
+    out[1] = sums[best] / sums.sum()
+    out[2] = second - 1
+    out[4] = guard
 
 
 @numba.njit(cache=True, parallel=True)
@@ -224,33 +280,21 @@ def assign_events(values, guards, means, whitening, offsets, owners, n_owners, o
         (n_events, 5) float32, filled with owner (-1 none), its probability, the runner-up, the
         squared distance to the nearest component of any population, and the owner's best guard.
     """
-    n_events = values.shape[0]
-    n_components = means.shape[0]
-    for block in numba.prange((n_events + 1023) // 1024):
-        logs = np.empty(n_components)
+    n_events, n_markers = values.shape
+    n_components = len(means)
+    for block in numba.prange((n_events + BLOCK - 1) // BLOCK):
+        deviations = np.empty((n_markers, BLOCK))
+        z = np.empty((2, BLOCK))
+        logs = np.empty((n_components, BLOCK))
+        nearest = np.empty(BLOCK)
+        own = np.empty(n_components)
         sums = np.empty(n_owners + 1)
-        for i in range(block * 1024, min(n_events, (block + 1) * 1024)):
-            nearest = score_event(values[i], means, whitening, offsets, owners, logs)
+        first, last = block * BLOCK, min(n_events, (block + 1) * BLOCK)
+        score_events(
+            values[first:last], means, whitening, offsets, owners, deviations, z, logs, nearest
+        )
+        for e in range(last - first):
             for k in range(n_components):
-                logs[k] += guards[i, k]
-            top = logs.max()
-            sums[:] = 0.0
-            for k in range(n_components):
-                sums[owners[k] + 1] += np.exp(logs[k] - top)
-            best = 0
-            for c in range(1, n_owners + 1):
-                if sums[c] > sums[best]:
-                    best = c
-            second = -1
-            for c in range(n_owners + 1):
-                if c != best and (second < 0 or sums[c] > sums[second]):
-                    second = c
-            guard = -np.inf
-            for k in range(n_components):
-                if owners[k] == best - 1 and guards[i, k] > guard:
-                    guard = guards[i, k]
-            out[i, 0] = best - 1
-            out[i, 1] = sums[best] / sums.sum()
-            out[i, 2] = second - 1
-            out[i, 3] = nearest
-            out[i, 4] = guard
+                own[k] = logs[k, e]
+            choose_owner(own, guards[first + e], owners, sums, out[first + e])
+            out[first + e, 3] = nearest[e]

@@ -27,11 +27,12 @@ __all__ = ["split_mixed", "subcluster_lineages"]
 
 LINEAGES = ("T cell", "NK cell", "B cell")
 FEWEST = 60  # events below which a lineage stays one cluster
+PROTOTYPES = 2048  # of a large lineage; it has a part of the markers and of the populations of all
 
 
 def subcluster_lineages(
     adata: AnnData,
-    resolution: float = 0.5,
+    resolution: float = 0.7,
     *,
     lineages: Sequence[str] = LINEAGES,
     n_neighbors: int = 15,
@@ -84,8 +85,9 @@ def subcluster_lineages(
     Among all events, the distances between lineages hide those within one: regulatory T cells are
     1 % of lymphocytes and differ from other CD4 T cells in two or three dim markers. Markers are
     those that the rules below the lineage ask for and that have groups there; each is scaled by the
-    distance between its groups, so that a dim marker counts as much as a bright one. Lineages of
-    more than 50,000 events are clustered through prototypes.
+    distance between its groups, so that a dim marker counts as much as a bright one. A lineage with
+    one such marker is cut where its groups part, as no graph is needed for that. Lineages of more
+    than 50,000 events are clustered through 2,048 prototypes.
 
     Examples
     --------
@@ -111,25 +113,29 @@ def subcluster_lineages(
         )
         raise ArgumentError(msg)
     panel = read_panel(adata, synonyms=definitions.synonyms)
-    phenotypes = adata.obs[schema.PHENOTYPE].astype(str)
-    labels = np.full(adata.n_obs, None, dtype=object)
+    phenotypes = adata.obs[schema.PHENOTYPE].astype("category")
+    codes = np.full(adata.n_obs, -1, dtype=np.int32)
+    found: list[str] = []
     used = {}
     with thread_limit(n_jobs):
         for lineage, child in zip(
             lineages, np.random.default_rng(rng).spawn(len(lineages)), strict=True
         ):
-            rows = np.flatnonzero(phenotypes.isin(members(definitions, lineage)))
-            scales = own_markers(definitions, record["cutoffs"], panel, lineage=lineage)
+            rows = events_named(phenotypes, members(definitions, lineage))
+            table = own_cutoffs(definitions, record["cutoffs"], panel, lineage=lineage)
+            distances = table.groupby("marker", sort=False)["distance"].max()
+            scales = {str(marker): float(value) for marker, value in distances.items()}
             used[lineage] = ", ".join(scales)
-            labels[rows] = cluster_rows(
-                panel, rows, scales, lineage=lineage, resolution=resolution,
-                n_neighbors=n_neighbors, rng=child,
-            )  # fmt: skip
-    found = sorted(
-        {label for label in labels if label is not None},
-        key=lambda label: part_order(label, list(lineages)),
-    )
-    adata.obs[key_added] = pd.Categorical(labels, categories=found)
+            parts = (
+                cut_rows(panel, rows, table)
+                if len(scales) == 1
+                else cluster_rows(
+                    panel, rows, scales, resolution=resolution, n_neighbors=n_neighbors, rng=child
+                )
+            )
+            codes[rows] = len(found) + parts
+            found += [f"{lineage},{k}" for k in range(int(parts.max(initial=-1)) + 1)]
+    adata.obs[key_added] = pd.Categorical.from_codes(codes, categories=pd.Index(found))
     checks.record(
         adata,
         schema.SUBCLUSTER_LINEAGES,
@@ -149,19 +155,29 @@ def members(definitions: Definitions, name: str) -> list[str]:
     ]
 
 
-def own_markers(
+def events_named(phenotypes: pd.Series[str], names: Sequence[str]) -> np.ndarray:
+    """Rows of the events that have one of some names."""
+    wanted = np.append(phenotypes.cat.categories.isin(names), [False])  # no name: the last, -1
+    return np.flatnonzero(wanted[phenotypes.cat.codes.to_numpy()])
+
+
+def own_cutoffs(
     definitions: Definitions, cutoffs: pd.DataFrame, panel: Panel, *, lineage: str
-) -> dict[str, float]:
-    """Markers with groups among the events of a lineage, and the distance between the groups."""
-    below = set(members(definitions, lineage))
-    table = cutoffs[cutoffs["parent"].isin(below) & cutoffs["informative"].astype(bool)]
-    found: dict[str, float] = {}
-    for row in table.to_dict("records"):
-        marker = str(row["marker"])
-        distance = float(row["high_mean"] - row["low_mean"])
-        if marker in panel.columns and marker not in SCATTER and distance > 0:
-            found[marker] = max(found.get(marker, 0.0), distance)
-    return found
+) -> pd.DataFrame:
+    """Cut-offs of markers with groups among the events of a lineage, and the groups' distance."""
+    stained = [marker for marker in panel.columns if marker not in SCATTER]
+    table = cutoffs.assign(distance=cutoffs["high_mean"] - cutoffs["low_mean"])
+    keep = table["parent"].isin(members(definitions, lineage)) & table["informative"].astype(bool)
+    return table[keep & table["marker"].isin(stained) & (table["distance"] > 0)]
+
+
+def cut_rows(panel: Panel, rows: np.ndarray, table: pd.DataFrame) -> np.ndarray:
+    """Cut some events into groups along one marker, numbered by falling size."""
+    cuts = np.unique(table["cut_positive"].to_numpy(dtype=np.float64))
+    groups = np.searchsorted(cuts, panel.take(str(table["marker"].iloc[0]), rows), side="right")
+    sizes = np.bincount(groups, minlength=len(cuts) + 1)
+    ranks = np.argsort(np.argsort(-sizes, kind="stable"))
+    return np.asarray(ranks[groups], dtype=np.int32)
 
 
 def cluster_rows(
@@ -169,38 +185,44 @@ def cluster_rows(
     rows: np.ndarray,
     scales: dict[str, float],
     *,
-    lineage: str,
     resolution: float,
     n_neighbors: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Labels of the clusters among some events; one cluster where there is nothing to compare."""
-    from cytoclust.numerics.sketch import cluster_events
+    """Clusters among some events, by falling size; one where there is nothing to compare."""
+    from cytoclust.numerics.leiden import leiden
+    from cytoclust.numerics.sketch import EXACT_EVENTS, cluster_events, label_events, sketch_events
 
     if len(rows) < FEWEST or not scales:
-        return np.array([f"{lineage},0"] * len(rows), dtype=object)
+        return np.zeros(len(rows), dtype=np.int32)
     values = np.column_stack(
         [panel.take(marker, rows) / np.float32(scale) for marker, scale in scales.items()]
-    )
-    labels = cluster_events(
-        np.ascontiguousarray(values, dtype=np.float32), resolution, n_neighbors=n_neighbors, rng=rng
-    )
-    names = np.array([f"{lineage},{k}" for k in range(int(labels.max()) + 1)], dtype=object)
-    return np.asarray(names[labels])
+    ).astype(np.float32, copy=False)
+    if len(rows) <= EXACT_EVENTS:
+        return cluster_events(values, resolution, n_neighbors=n_neighbors, rng=rng)
+    sketch = sketch_events(values, n_prototypes=PROTOTYPES, n_neighbors=n_neighbors, rng=rng)
+    return label_events(sketch, leiden(sketch.graph, resolution, rng=rng))[0]
 
 
 def named_clusters(
     definitions: Definitions, clusters: pd.Series[str], phenotypes: pd.Series[str]
 ) -> pd.DataFrame:
     """Name clusters by the deepest population that more than half of their events have."""
-    crossed = pd.crosstab(clusters, phenotypes)
+    names = phenotypes.cat.categories.astype(str)
+    own = clusters.cat.codes.to_numpy().astype(np.int64)
+    codes = phenotypes.cat.codes.to_numpy()
+    keep = (own >= 0) & (codes >= 0)
+    n_clusters = len(clusters.cat.categories)
+    crossed = np.bincount(own[keep] * len(names) + codes[keep], minlength=n_clusters * len(names))
     rows = {}
-    for cluster, counts in crossed.iterrows():
-        total = int(counts.sum())
-        shares = {str(name): float(n) / total for name, n in counts.items() if n}
+    for cluster, counts in zip(
+        clusters.cat.categories.astype(str), crossed.reshape(n_clusters, -1), strict=True
+    ):
+        total = max(int(counts.sum()), 1)
+        shares = {n: float(c) / total for n, c in zip(names, counts, strict=True) if c}
         name, score, runner_up = descend(definitions, shares)
-        rows[str(cluster)] = {
-            "lineage": str(cluster).rsplit(",", 1)[0],
+        rows[cluster] = {
+            "lineage": cluster.rsplit(",", 1)[0],
             "phenotype": name,
             "score": score,
             "runner_up": runner_up,
@@ -271,20 +293,28 @@ def split_mixed(
     panel = read_panel(adata, synonyms=definitions.synonyms)
     table = record["clusters"]
     mixed = [str(cluster) for cluster in table.index[table["mixed"] != ""]]
-    clusters = adata.obs[cluster_key].astype(str).to_numpy()
-    labels = clusters.astype(object)
-    phenotypes = adata.obs[schema.PHENOTYPE].astype(str)
+    clusters = adata.obs[cluster_key].astype("category").cat
+    phenotypes = adata.obs[schema.PHENOTYPE].astype("category")
+    own = clusters.codes.to_numpy()
+    codes = np.full(adata.n_obs, -1, dtype=np.int32)
+    found: list[str] = []
+    children = iter(np.random.default_rng(rng).spawn(len(mixed)))
     with thread_limit(n_jobs):
-        for cluster, child in zip(mixed, np.random.default_rng(rng).spawn(len(mixed)), strict=True):
-            rows = np.flatnonzero(clusters == cluster)
-            scales = telling_markers(panel, rows, phenotypes.to_numpy()[rows])
-            labels[rows] = cluster_rows(
-                panel, rows, scales, lineage=cluster, resolution=resolution, n_neighbors=15, rng=child
-            )  # fmt: skip
-    found = pd.Series(labels, index=adata.obs_names)
-    order = [str(c) for c in adata.obs[cluster_key].astype("category").cat.categories]
-    parts = sorted(found.unique(), key=lambda part: part_order(part, order))
-    adata.obs[key_added] = pd.Categorical(found, categories=parts)
+        for number, cluster in enumerate(clusters.categories.astype(str)):
+            rows = np.flatnonzero(own == number)
+            if not len(rows):
+                continue
+            if cluster not in mixed:
+                codes[rows] = len(found)
+                found.append(cluster)
+                continue
+            scales = telling_markers(panel, rows, phenotypes.iloc[rows])
+            parts = cluster_rows(
+                panel, rows, scales, resolution=resolution, n_neighbors=15, rng=next(children)
+            )
+            codes[rows] = len(found) + parts
+            found += [f"{cluster},{k}" for k in range(int(parts.max(initial=-1)) + 1)]
+    adata.obs[key_added] = pd.Categorical.from_codes(codes, categories=pd.Index(found))
     checks.record(
         adata,
         schema.SPLIT_MIXED,
@@ -296,18 +326,9 @@ def split_mixed(
     return adata if copy else None
 
 
-def part_order(part: str, clusters: Sequence[str]) -> tuple[int, int]:
-    """Place of a cluster or of a part of one among all."""
-    if part in clusters:
-        return clusters.index(part), -1
-    cluster, number = part.rsplit(",", 1)
-    return clusters.index(cluster), int(number)
-
-
-def telling_markers(panel: Panel, rows: np.ndarray, names: np.ndarray) -> dict[str, float]:
+def telling_markers(panel: Panel, rows: np.ndarray, names: pd.Series[str]) -> dict[str, float]:
     """Markers whose medians differ most between the two largest populations, and by how much."""
-    counts = pd.Series(names).value_counts()
-    first, second = (rows[names == name] for name in counts.index[:2])
+    first, second = (rows[names == name] for name in names.value_counts().index[:2])
     differences = {
         marker: abs(
             float(np.median(panel.take(marker, first)) - np.median(panel.take(marker, second)))

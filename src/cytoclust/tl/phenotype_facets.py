@@ -63,8 +63,10 @@ def node_name(parent: str, facet: str) -> str:
 def events_of(walk: Walk, parent: str, without: tuple[str, ...]) -> np.ndarray:
     """Rows of a population less those of some populations below it."""
     rows = walk.members.get(parent, np.zeros(0, dtype=np.int64))
-    left_out = [walk.members[name] for name in without if name in walk.members]
-    return np.setdiff1d(rows, np.concatenate(left_out)) if left_out else rows
+    kept = np.ones(len(walk.codes), dtype=bool)
+    for name in without:
+        kept[walk.members.get(name, rows[:0])] = False
+    return rows[kept[rows]]
 
 
 def find_facets(walk: Walk) -> dict[str, Facet]:
@@ -137,18 +139,21 @@ def is_positive(walk: Walk, marker: str, *, split: Split, rows: np.ndarray) -> n
 def grade_table(counts: GradeCount, phenotypes: pd.Categorical[str]) -> pd.DataFrame:
     """Events of each phenotype by grade, and the share that has both markers of the pair."""
     keep = counts.counts >= 0
-    names = pd.Series(phenotypes)[keep].astype(str)
-    table = pd.crosstab(names, counts.counts[keep])
-    table = table.reindex(columns=range(len(counts.used) + 1), fill_value=0)
-    table.columns = [f"grade_{number}" for number in table.columns]
+    codes, grades = phenotypes.codes[keep].astype(np.int64), counts.counts[keep].astype(np.int64)
+    n_names, n_grades = len(phenotypes.categories), len(counts.used) + 1
+    numbers = np.bincount(codes * n_grades + grades, minlength=n_names * n_grades)
+    table = pd.DataFrame(
+        numbers.reshape(n_names, n_grades),
+        index=phenotypes.categories.astype(str),
+        columns=[f"grade_{number}" for number in range(n_grades)],
+    )
+    sizes = table.sum(axis=1)
     at_least = [
         c for c in table.columns if int(c.removeprefix("grade_")) >= counts.grade.label_from
     ]
-    table[f"share_{counts.grade.label or 'graded'}"] = table[at_least].sum(axis=1) / table.sum(
-        axis=1
-    )
+    table[f"share_{counts.grade.label or 'graded'}"] = table[at_least].sum(axis=1) / sizes
     if counts.pairs is not None:
         pair = "_".join(counts.grade.pair)
-        table[f"share_{pair}"] = pd.Series(counts.pairs[keep]).groupby(names.to_numpy()).mean()
-    table.index.name = None
-    return table
+        with_both = np.bincount(codes[counts.pairs[keep]], minlength=n_names)
+        table[f"share_{pair}"] = with_both / sizes
+    return table[sizes > 0].sort_index()

@@ -13,6 +13,7 @@ from cytoclust.checks import listing
 from cytoclust.errors import ArgumentError, StudyWarning
 from cytoclust.numerics.levels import split_panel
 from cytoclust.numerics.mixtures import Baseline, Split, count_values, split_marker
+from cytoclust.numerics.phenotypes import take_column
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,7 +78,8 @@ class Panel:
             plus, minus = self.axes[marker]
             total = sum(self.take(part, rows) for part in plus)
             return np.asarray(total - sum(self.take(part, rows) for part in minus))
-        found = self.values[rows, self.columns[marker]]
+        found = np.empty(len(rows), dtype=self.values.dtype)
+        take_column(self.values, self.columns[marker], np.ascontiguousarray(rows), found)
         if marker in self.scatter:
             found = np.arcsinh(found / self.scatter[marker])
         if self.groups is not None and marker in self.shifts:

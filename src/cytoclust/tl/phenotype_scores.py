@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from cytoclust.tl.definition_model import Condition, Rule
 
-CHUNK = 131_072
+CHUNK = 32_768
 MAX_VIOLATION = 12.0  # log units: no single marker overrules all the others
 
 Key = tuple[str, bool]  # marker, and whether high is told from low
