@@ -13,6 +13,7 @@ from cytoclust.numerics.groups import Baseline, Group, Split
 from cytoclust.numerics.valleys import (
     EXPECTED,
     MIN_EVENTS,
+    MIN_GAP,
     MIN_SHARE,
     STRICT,
     Histogram,
@@ -200,6 +201,8 @@ def choose_cut(
         # populations of one lineage are stained alike: of several cuts the one near theirs
         width = PRIOR_WIDTH * (baseline.scale or means[-1] - means[0])
         gaps *= np.exp(-0.5 * ((places - prior) / width) ** 2)
+        if not both:  # a faint dent far from theirs is none
+            eligible &= gaps >= MIN_GAP
     if not eligible.any():
         return -1
     return int(np.argmax(np.where(eligible, gaps, -1.0)))

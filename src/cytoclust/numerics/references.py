@@ -16,15 +16,16 @@ from cytoclust.numerics.mixtures import (
     split_marker,
     split_of,
 )
-from cytoclust.numerics.valleys import bandwidth, smoothed
+from cytoclust.numerics.valleys import MIN_EVENTS, bandwidth, smoothed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["Reference", "known_negatives", "split_with_reference"]
 
-MAX_FALSE = 0.1  # part of the positives that may be the tail of the negatives
+MAX_FALSE = 0.2  # part of the positives that may be the tail of the negatives
 TAIL = (0.8, 0.95)  # beyond the upper one, a reference may hold positives and doublets
+TAIL_ROUNDS = 3  # negatives are all events at first, then those below the cut
 OWN_PEAK = 0.6  # positives whose density rises by this factor from the cut are no tail
 
 
@@ -40,12 +41,16 @@ class Reference:
         Usual level of the marker's positives; NaN if unknown.
     wider
         Split of the same marker among more events.
+    kin
+        Whether the negatives are of the same lineage as the events to be split, so that their
+        background is the same: naive T cells where T cells are split.
     """
 
     negative: Group | None = None
     tail: Histogram | None = None
     positive: float = np.nan
     wider: Split | None = None
+    kin: bool = False
 
 
 def known_negatives(
@@ -85,11 +90,13 @@ def split_with_reference(
         expected=expected,
         both=both,
     )
-    if upper or reference.tail is None or not found.informative:
+    if upper or reference.tail is None or found.status == "all_positive":
         return found
-    if has_own_peak(histogram, found.cut, scale=baseline.scale):
+    if found.informative and has_own_peak(histogram, found.cut, scale=baseline.scale):
         return found
-    return above_tail(found, histogram, reference.tail)
+    if reference.kin and reference.negative is not None:
+        return at_tail(histogram, reference.negative, reference.tail)
+    return above_tail(found, histogram, reference.tail) if found.informative else found
 
 
 def has_own_peak(histogram: Histogram, cut: float, *, scale: float) -> bool:
@@ -113,24 +120,56 @@ def share_above(histogram: Histogram) -> np.ndarray:
     return np.asarray(above)
 
 
-def above_tail(split: Split, histogram: Histogram, tail: Histogram) -> Split:
-    """Raise a cut until the known negatives make up a tenth of the positives at most."""
-    n_negative = histogram.counts[histogram.centers <= split.cut].sum()
-    centers = histogram.centers
-    last = tail.centers[-1]
-    shares = share_above(tail)
+def false_positives(histogram: Histogram, tail: Histogram) -> np.ndarray:
+    """Share of the known negatives that lie above each bin of a histogram."""
+    centers, last, shares = histogram.centers, tail.centers[-1], share_above(tail)
     steep = np.log(max(shares[-2], 1e-12) / max(shares[-1], 1e-12)) / tail.width
     beyond = shares[-1] * np.exp(-max(steep, 0.0) * np.maximum(centers - last, 0))
-    false = n_negative * np.where(centers > last, beyond, np.interp(centers, tail.centers, shares))
+    return np.where(centers > last, beyond, np.interp(centers, tail.centers, shares))
+
+
+def above_tail(split: Split, histogram: Histogram, tail: Histogram) -> Split:
+    """Raise a cut until the known negatives make up a fifth of the positives at most."""
+    n_negative = histogram.counts[histogram.centers <= split.cut].sum()
+    false = n_negative * false_positives(histogram, tail)
     positives = np.cumsum(histogram.counts[::-1])[::-1]
-    clean = (centers >= split.cut) & (false <= MAX_FALSE * positives)
+    clean = (histogram.centers >= split.cut) & (false <= MAX_FALSE * positives)
     if not clean.any():
         reason = "no more than the tail of the known negatives"
         return replace(split, status="all_negative", reason=reason, cut=np.nan, method="reference")
-    cut = float(centers[int(np.argmax(clean))])
+    cut = float(histogram.centers[int(np.argmax(clean))])
     if cut <= split.cut + histogram.width:
         return split
     high = replace(split.high, mean=max(split.high.mean, cut))
     return split_of(
         split.low, high, cut=cut, gap=split.gap, method=split.method + ", raised", cuts=split.cuts
     )
+
+
+def at_tail(histogram: Histogram, negative: Group, tail: Histogram) -> Split:
+    """Cut where the negatives of the same lineage make up a fifth of the positives.
+
+    Without a peak of the positives' own, no valley is better than what the negatives show.
+    """
+    share = false_positives(histogram, tail)
+    positives = np.cumsum(histogram.counts[::-1])[::-1]
+    n_negative = float(histogram.n_events)
+    place = -1
+    for _ in range(TAIL_ROUNDS):
+        clean = (histogram.centers > negative.mean) & (n_negative * share <= MAX_FALSE * positives)
+        clean &= positives >= MIN_EVENTS / 2
+        if not clean.any():
+            reason = "no more than the tail of the known negatives"
+            nothing = Group(negative.mean, negative.sd, 1.0)
+            return Split("all_negative", nothing, nothing, reason=reason, method="reference")
+        place = int(np.argmax(clean))
+        n_negative = float(histogram.counts[:place].sum())
+    above = histogram.part(float(histogram.centers[place]), np.inf)
+    weights = above.counts / above.counts.sum()
+    mean = float(weights @ above.centers)
+    sd = max(float(np.sqrt(weights @ (above.centers - mean) ** 2)), histogram.width)
+    low = replace(negative, weight=n_negative / max(histogram.n_events, 1))
+    return split_of(
+        low, Group(mean, sd, 1 - low.weight), cut=float(histogram.centers[place]), gap=0.0,
+        method="negatives of the lineage", cuts=(),
+    )  # fmt: skip

@@ -83,7 +83,7 @@ def call_markers(
     A marker is cut where its smoothed log density is not concave: any usual single population is
     log-concave, and the dent between two populations of equal spread depends on their distance, not
     on their sizes. Where a population that is known to lack the marker is found among the events,
-    the cut is raised until its tail makes up at most a tenth of the positives. Markers with one
+    the cut is raised until its tail makes up at most a fifth of the positives. Markers with one
     population only are called all positive or all negative by their place among the panel's usual
     levels, or are left undetermined; they are never cut in the middle. Settings were chosen on
     simulated markers of known truth (``benchmarks/marker_levels.py``). Histograms of at most 400,000

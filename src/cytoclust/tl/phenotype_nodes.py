@@ -157,7 +157,10 @@ def shared_splits(
     measured: set[str],
 ) -> dict[str, Split]:
     """Split the markers that two or more children will be divided by, among all their events."""
-    below = {child.name: definitions.children(child.name) for child in children}
+    below = {
+        child.name: [p for p in definitions.populations.values() if p.parent == child.name]
+        for child in children
+    }
     asked = Counter(key[0] for part in below.values() for key in split_keys(part) if not key[1])
     contrasted = {marker for part in below.values() for marker in contrasted_markers(part)}
     return {

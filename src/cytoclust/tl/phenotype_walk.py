@@ -127,7 +127,10 @@ class Walk:
         wider = self.wider(marker, parent) if parent else None
         positive = wider.high.mean if wider is not None else np.nan
         lineage = set(self.definitions.path(parent)) if parent else set()
-        for name in self.definitions.negative.get(marker, ()):
+        names = self.definitions.negative.get(marker, ())
+        kin = {n for n in names if parent and parent in self.definitions.path(n) and n != parent}
+        # cells of the same lineage first: their background is that of the events to be split
+        for name in sorted(names, key=lambda n: n not in kin):
             rows = self.members.get(name)
             if rows is None or len(rows) < MIN_REFERENCE or name in lineage:
                 continue
@@ -135,7 +138,7 @@ class Walk:
                 self.panel.take(marker, thinned(rows, 50_000)),
                 least_spread=0.09 * self.baseline.scale,
             )
-            return Reference(negative, tail, positive, wider)
+            return Reference(negative, tail, positive, wider, kin=name in kin)
         return Reference(wider.low if wider is not None else None, None, positive, wider)
 
     def wider(self, marker: str, parent: str) -> Split | None:
