@@ -73,23 +73,14 @@ def test_interpreted_tasks_agree_with_compiled() -> None:
     expected = compensate_arcsinh(events, unmixing, [2, 0], cofactors=[150, np.nan, 5])
     factors, offsets = module._tiles(np.array([150, np.nan, 5]))
     got = np.empty_like(events)
-    in_place, padded = False, np.zeros((4, 4), np.float32)
-    padded[:2, :2] = unmixing
-    constants = module._constants(np.array([5, 150, np.nan]))
-    x, y = np.zeros(7 * 128, np.float32), np.zeros(7 * 128, np.float32)
-    got[:] = events
-    with np.errstate(all="ignore"):
-        kernels._fuse_block.py_func(got, np.array([2, 0, 1]), 2, padded, *constants, x, y)
-    np.testing.assert_allclose(got, expected, rtol=1e-5)
-    again = y.copy()
-    kernels._unmix.py_func(x, padded, again)
-    np.testing.assert_allclose(again[:7], events[:, [2, 0]] @ unmixing[:, 0], rtol=1e-4)
-    with np.errstate(all="ignore"):
-        kernels._arcsinh_column.py_func(again[:128], np.float32(0.2), np.float32(np.log(0.4)))
-    np.testing.assert_allclose(again[:7], y[:7], rtol=1e-5)
-    touched = np.array([2, 0, 1])
-    kernels.fused_tasks.py_func(events, got, touched, 2, padded, *constants, in_place)
-    np.testing.assert_allclose(got, expected, rtol=1e-5)
+    in_place = False
+    columns = np.array([[2, 0, 1], [0, 1, 2]])
+    kernels._copy_runs.py_func(events.ravel(), 3, got.ravel(), 3, columns, 7, 0)
+    assert np.array_equal(got, events[:, [2, 0, 1]])
+    compensated = events[:, [2, 0]].astype(float) @ unmixing
+    np.testing.assert_allclose(expected[:, 2], np.arcsinh(compensated[:, 0] / 5), rtol=1e-5)
+    np.testing.assert_allclose(expected[:, 0], np.arcsinh(compensated[:, 1] / 150), rtol=1e-5)
+    assert np.array_equal(expected[:, 1], events[:, 1])
     flat = np.empty(events.size, np.float32)
     kernels.arcsinh_tasks.py_func(events.ravel(), flat, factors, offsets, in_place)
     np.testing.assert_allclose(

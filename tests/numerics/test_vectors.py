@@ -5,7 +5,15 @@ import pytest
 from numba import njit  # noqa: TID251, kernels are called from kernels
 
 from cytoclust.numerics import search
-from cytoclust.numerics.vectors import ROWS, exact_distances, lowest_bit, screen_rows
+from cytoclust.numerics.vectors import (
+    EVENTS,
+    ROWS,
+    SUMS,
+    exact_distances,
+    lowest_bit,
+    mix_events,
+    screen_rows,
+)
 
 
 @njit
@@ -55,6 +63,26 @@ def test_exact_distances_have_the_bits_of_a_fixed_order_of_sums(width: int) -> N
         a, b, c, d = ((queries[2, base + i] - rows[:, base + i]) ** 2 for i in range(4))
         wanted += (a + b) + (c + d)
     assert out.tobytes() == wanted.tobytes()
+
+
+@njit
+def mix(x, start, stride, n, weights, lanes, column, out):  # type: ignore[no-untyped-def]
+    mix_events(x, start, stride, n, weights, lanes, column, out)
+
+
+@pytest.mark.parametrize(("n", "width"), [(1, 1), (5, 7), (20, 20), (40, 41)])
+def test_mixed_events_are_weighted_sums_and_later_events_overwrite(n: int, width: int) -> None:
+    rng = np.random.default_rng(n)
+    lanes = -(-n // SUMS) * SUMS
+    x = rng.normal(size=(8, width)).astype(np.float32)
+    weights = np.zeros((n, lanes), np.float32)
+    weights[:, :n] = rng.normal(size=(n, n))
+    out = np.zeros(8 * width + SUMS, np.float32)
+    for first in (0, EVENTS):
+        for column in range(lanes - SUMS, -1, -SUMS):
+            mix(x.ravel(), first * width, width, n, weights.ravel(), lanes, column, out)
+    got = out[: 8 * width].reshape(8, width)[:, :n]
+    np.testing.assert_allclose(got, x[:, :n] @ weights[:, :n], rtol=1e-4, atol=1e-5)
 
 
 def test_lowest_bit() -> None:

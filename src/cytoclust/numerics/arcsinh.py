@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from cytoclust.errors import ArgumentError
-from cytoclust.numerics.arcsinh_kernels import arcsinh_tasks, fused_tasks, inverse_tasks
+from cytoclust.numerics.arcsinh_kernels import (
+    ROWS_PER_BLOCK,
+    arcsinh_tasks,
+    fused_tasks,
+    inverse_tasks,
+)
+from cytoclust.numerics.vectors import SUMS
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -133,11 +139,12 @@ def compensate_arcsinh(
         widths = _cofactor_array(cofactors, matrix.shape[1])
     others = np.setdiff1d(np.flatnonzero(~np.isnan(widths)), places)
     touched = np.concatenate([places, others])
-    size = -(-places.size // 4) * 4
-    padded = np.zeros((size, size), f4)
-    padded[: places.size, : places.size] = inverse
-    factors, offsets = _constants(widths[touched])
-    fused_tasks(matrix, result, touched, places.size, padded, factors, offsets, in_place)
+    padded = np.zeros((places.size, -(-places.size // SUMS) * SUMS), f4)
+    padded[:, : places.size] = inverse
+    factors, offsets = (np.tile(one, ROWS_PER_BLOCK) for one in _constants(widths[touched]))
+    fused_tasks(
+        matrix, result, _runs(places, others), places.size, padded, factors, offsets, in_place
+    )
     return result.reshape(values.shape) if out is None else out
 
 
@@ -226,6 +233,17 @@ def unmixing_matrix(spillover: ArrayLike) -> NDArray[np.float64]:
         )
         raise ArgumentError(msg)
     return np.asarray(np.linalg.inv(matrix) + 0.0)
+
+
+def _runs(mixed: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.int64]:
+    """List columns that stand side by side: first column, its place in both lists, how many."""
+    runs, place = [np.empty((0, 3), np.int64)], 0
+    for columns in (mixed, others):
+        starts = np.flatnonzero(np.diff(columns, prepend=-9) != 1)
+        lengths = np.diff(starts, append=columns.size)
+        runs.append(np.column_stack([columns[starts], starts + place, lengths]))
+        place += columns.size
+    return np.concatenate(runs)
 
 
 def _outside(places: NDArray[np.int64], n: int) -> bool:

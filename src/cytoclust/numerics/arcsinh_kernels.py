@@ -7,13 +7,15 @@ from typing import Final
 import numpy as np
 from numba import njit, prange
 
-__all__ = ["arcsinh_tasks", "fused_tasks", "inverse_tasks"]
+from cytoclust.numerics.vectors import EVENTS, SUMS, mix_events
+
+__all__ = ["ROWS_PER_BLOCK", "arcsinh_tasks", "fused_tasks", "inverse_tasks"]
 
 f4 = np.float32
 i4 = np.int32
 
 TILES_PER_TASK: Final = 64
-ROWS_PER_BLOCK: Final = 256
+ROWS_PER_BLOCK: Final = 128  # events of 20 channels twice, and their constants: fits in L1
 BLOCKS_PER_TASK: Final = 32
 LARGEST: Final = f4(np.finfo(f4).max)
 LN2: Final = f4(np.log(2))
@@ -87,76 +89,67 @@ def arcsinh_tasks(values, out, factors, offsets, in_place):  # type: ignore[no-u
             _arcsinh_span(out[start:stop], factors[: stop - start], offsets[: stop - start])
 
 
-@njit(cache=True, fastmath={"contract"})
-def _unmix(x, unmixing, y):  # type: ignore[no-untyped-def]
-    """Write y = x @ unmixing for events that stand column after column, 128 values each.
+@njit(cache=True)
+def _unmix(x, unmixing, n_mixed, y):  # type: ignore[no-untyped-def]  # noqa: PLR0917
+    """Write y = x @ unmixing for a block of events; the order of the sums is the same for each.
 
-    Four columns in and four out at a time: sums stay in registers and loads are shared. The order
-    of the sums is the same for every event.
+    Columns from the last on: what a vector writes beyond an event is overwritten by the next.
     """
-    n = len(unmixing)
-    for j in range(0, n, 4):
-        four = y[j * 128 : (j + 4) * 128]
-        four[:] = f4(0)
-        for i in range(0, n, 4):
-            a = x[i * 128 : (i + 1) * 128]
-            b = x[(i + 1) * 128 : (i + 2) * 128]
-            c = x[(i + 2) * 128 : (i + 3) * 128]
-            d = x[(i + 3) * 128 : (i + 4) * 128]
-            u0, u1, u2, u3 = unmixing[i], unmixing[i + 1], unmixing[i + 2], unmixing[i + 3]
-            a0, b0, c0, d0 = u0[j], u1[j], u2[j], u3[j]
-            a1, b1, c1, d1 = u0[j + 1], u1[j + 1], u2[j + 1], u3[j + 1]
-            a2, b2, c2, d2 = u0[j + 2], u1[j + 2], u2[j + 2], u3[j + 2]
-            a3, b3, c3, d3 = u0[j + 3], u1[j + 3], u2[j + 3], u3[j + 3]
-            for r in range(128):
-                four[r] = (((four[r] + a0 * a[r]) + b0 * b[r]) + c0 * c[r]) + d0 * d[r]
-                four[128 + r] = (((four[128 + r] + a1 * a[r]) + b1 * b[r]) + c1 * c[r]) + d1 * d[r]
-                four[256 + r] = (((four[256 + r] + a2 * a[r]) + b2 * b[r]) + c2 * c[r]) + d2 * d[r]
-                four[384 + r] = (((four[384 + r] + a3 * a[r]) + b3 * b[r]) + c3 * c[r]) + d3 * d[r]
-
-
-@njit(cache=True, fastmath={"contract"})
-def _arcsinh_column(column, factor, offset):  # type: ignore[no-untyped-def]
-    for r in range(128):
-        column[r] = _arcsinh_value(column[r], factor, offset)
+    width, lanes = len(x) // (ROWS_PER_BLOCK + SUMS), unmixing.shape[1]
+    weights = unmixing.reshape(-1)
+    for first in range(0, ROWS_PER_BLOCK, EVENTS):
+        for column in range(lanes - SUMS, -1, -SUMS):
+            mix_events(x, first * width, width, n_mixed, weights, lanes, column, y)
 
 
 @njit(cache=True)
-def _fuse_block(block, touched, n_mixed, unmixing, factors, offsets, x, y):  # type: ignore[no-untyped-def]  # noqa: PLR0917
-    """Compensate the first `n_mixed` of the touched columns and transform all, up to 128 rows."""
-    n_rows = len(block)
-    for k in range(n_mixed):
-        place, column = touched[k], x[k * 128 : k * 128 + n_rows]
-        for r in range(n_rows):
-            column[r] = block[r, place]
+def _copy_runs(source, source_width, target, target_width, runs, n_rows, first):  # type: ignore[no-untyped-def]  # noqa: PLR0917
+    """Copy runs of columns (from, to, how many) between flat rows; only those from column `first` on."""
+    for i in range(len(runs)):
+        a, b, length = runs[i]
+        if b < first:
+            continue
+        whole = length == source_width == target_width
+        size = length * n_rows if whole else length
+        for row in range(1 if whole else n_rows):
+            read = source[row * source_width + a : row * source_width + a + size]
+            written = target[row * target_width + b : row * target_width + b + size]
+            for j in range(size):
+                written[j] = read[j]
+
+
+@njit(cache=True)
+def _fuse_block(block, runs, back, n_mixed, unmixing, factors, offsets, x, y):  # type: ignore[no-untyped-def]  # noqa: PLR0917
+    """Compensate the first `n_mixed` of the touched columns and transform all of them."""
+    n_rows, n_columns = block.shape
+    flat, width = block.reshape(-1), len(x) // (ROWS_PER_BLOCK + SUMS)
     if n_mixed:
-        _unmix(x, unmixing, y)
-    for k in range(n_mixed, len(touched)):
-        place, column = touched[k], y[k * 128 : k * 128 + n_rows]
-        for r in range(n_rows):
-            column[r] = block[r, place]
-    for k in range(len(touched)):
-        if factors[k] != f4(0):
-            _arcsinh_column(y[k * 128 : (k + 1) * 128], factors[k], offsets[k])
-    for k in range(len(touched)):
-        place, column = touched[k], y[k * 128 : k * 128 + n_rows]
-        for r in range(n_rows):
-            block[r, place] = column[r]
+        _copy_runs(flat, n_columns, x, width, runs, n_rows, 0)
+        _unmix(x, unmixing, n_mixed, y)
+    _copy_runs(flat, n_columns, y, width, runs, n_rows, n_mixed)
+    n_values = n_rows * width
+    _arcsinh_span(y[:n_values], factors[:n_values], offsets[:n_values])
+    _copy_runs(y, width, flat, n_columns, back, n_rows, 0)
 
 
 @njit(cache=True, parallel=True)
-def fused_tasks(values, out, touched, n_mixed, unmixing, factors, offsets, in_place):  # type: ignore[no-untyped-def]  # noqa: PLR0917
-    """Compensate the first `n_mixed` touched columns and transform all of them, block by block."""
-    n_rows = values.shape[0]
-    task_rows = 128 * BLOCKS_PER_TASK
+def fused_tasks(values, out, runs, n_mixed, unmixing, factors, offsets, in_place):  # type: ignore[no-untyped-def]  # noqa: PLR0917
+    """Compensate the first `n_mixed` touched columns and transform all of them, block by block.
+
+    `runs` (n_runs, 3) lists columns that stand side by side: first column, its place among the touched ones,
+    how many; none holds columns of both kinds. `unmixing` has rows padded to a multiple of 32; factors and offsets repeat over a block.
+    """
+    n_rows, back = values.shape[0], runs[:, np.array([1, 0, 2])].copy()
+    task_rows = ROWS_PER_BLOCK * BLOCKS_PER_TASK
     for task in prange((n_rows + task_rows - 1) // task_rows):
-        x = np.zeros((len(touched) + 4) * 128, f4)
-        y = np.zeros((len(touched) + 4) * 128, f4)
-        for start in range(task * task_rows, min(n_rows, (task + 1) * task_rows), 128):
-            stop = min(start + 128, n_rows)
+        width = len(factors) // ROWS_PER_BLOCK
+        x = np.zeros(width * (ROWS_PER_BLOCK + SUMS), f4)
+        y = np.zeros(width * (ROWS_PER_BLOCK + SUMS), f4)
+        for start in range(task * task_rows, min(n_rows, (task + 1) * task_rows), ROWS_PER_BLOCK):
+            stop = min(start + ROWS_PER_BLOCK, n_rows)
             if not in_place:
                 out[start:stop] = values[start:stop]
-            _fuse_block(out[start:stop], touched, n_mixed, unmixing, factors, offsets, x, y)
+            _fuse_block(out[start:stop], runs, back, n_mixed, unmixing, factors, offsets, x, y)
 
 
 @njit(cache=True, parallel=True)

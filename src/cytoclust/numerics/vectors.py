@@ -1,10 +1,10 @@
 # LLVM code is made from values that numba hands over without types
 # ruff: noqa: PLR0917
 # mypy: disable-error-code="attr-defined"
-"""Distances from queries to 32 rows at once, written in LLVM's vectors.
+"""Distances from queries to 32 rows, and sums of channels of 4 events, written in LLVM's vectors.
 
-numba turns a loop into vector instructions only if it runs over contiguous values; a tile of queries and
-rows whose sums stay in registers is no such loop. Everything here says what is computed, not on which
+numba turns a loop into vector instructions only if it runs over contiguous values; a tile
+whose sums stay in registers is no such loop. Everything here says what is computed, not on which
 machine: LLVM splits the vectors where the processor's are shorter.
 """
 
@@ -19,10 +19,12 @@ from numba.extending import intrinsic
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["ROWS", "exact_distances", "lowest_bit", "screen_rows"]
+__all__ = ["EVENTS", "ROWS", "SUMS", "exact_distances", "lowest_bit", "mix_events", "screen_rows"]
 
 LANES = 16
 ROWS = 2 * LANES
+EVENTS = 4  # of one tile of `mix_events`
+SUMS = 2 * LANES  # of each of them
 STEP = 4  # dimensions per turn of the loops; rows are padded to a multiple
 
 _value = ir.FloatType()
@@ -47,8 +49,8 @@ def _load(builder: Any, pointer: Any, index: Any) -> Any:
     return builder.load(place, align=4)
 
 
-def _store(builder: Any, pointer: Any, index: int, vector: Any) -> None:
-    place = builder.gep(pointer, [ir.IntType(64)(index)])
+def _store(builder: Any, pointer: Any, index: Any, vector: Any) -> None:
+    place = builder.gep(pointer, [index])
     builder.store(vector, builder.bitcast(place, _vector.as_pointer()), align=4)
 
 
@@ -169,7 +171,52 @@ def exact_distances(
 
         _over_dimensions(builder, width, add_dimensions)
         for half, total in enumerate(sums):
-            _store(builder, out, half * LANES, builder.load(total))
+            _store(builder, out, ir.IntType(64)(half * LANES), builder.load(total))
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def mix_events(
+    typing_context: Any, x: Any, start: Any, stride: Any, n: Any, weights: Any, lanes: Any, column: Any,
+    out: Any,
+) -> Any:  # fmt: skip
+    """Write 32 weighted sums of the first `n` channels of each of 4 events.
+
+    `x` and `out` (flat float32) hold events `stride` apart, the first at `start`; `weights` holds a row
+    of `lanes` for each channel, of which those from `column` on are taken. All 32 sums are stored from
+    `column` on: what lies beyond an event's own channels falls on later events, to be written after it.
+    """
+    integer = types.int64
+    numbers = [integer] * 3
+    signature = types.void(x, *numbers, weights, integer, integer, out)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        x, start, stride, n, weights, lanes, column, out = arguments
+        x = _data(context, builder, signature.args[0], x)
+        weights = _data(context, builder, signature.args[4], weights)
+        out = _data(context, builder, signature.args[7], out)
+        fused = cgutils.get_or_insert_function(builder.module, _fused, f"llvm.fmuladd.v{LANES}f32")
+        zero = ir.Constant(_vector, None)
+        starts = [
+            builder.add(start, builder.mul(stride, stride.type(event))) for event in range(EVENTS)
+        ]
+        sums = [[cgutils.alloca_once_value(builder, zero) for _ in range(2)] for _ in starts]
+        with cgutils.for_range(builder, n) as loop:
+            place = builder.add(builder.mul(loop.index, lanes), column)
+            own = [
+                _load(builder, weights, builder.add(place, place.type(i * LANES))) for i in (0, 1)
+            ]
+            for totals, begin in zip(sums, starts, strict=True):
+                value = builder.load(builder.gep(x, [builder.add(begin, loop.index)]))
+                value = _splat(builder, value)
+                for total, part in zip(totals, own, strict=True):
+                    builder.store(builder.call(fused, [value, part, builder.load(total)]), total)
+        for totals, begin in zip(sums, starts, strict=True):
+            place = builder.add(begin, column)
+            for i, total in enumerate(totals):
+                _store(builder, out, builder.add(place, place.type(i * LANES)), builder.load(total))
         return context.get_dummy_value()
 
     return signature, generate
