@@ -118,6 +118,24 @@ def test_replicates_are_clustered_on_the_graph_of_what_they_hold(n_prototypes: i
     assert abs(graph - expected).max() < 1e-5
 
 
+@pytest.mark.parametrize("factor", [0.6, 1.0, 1.6])
+def test_another_graph_gives_the_same_clusters(factor: float) -> None:
+    rng = np.random.default_rng(0)
+    centers = rng.normal(scale=3.0, size=(8, 5))
+    centers[1::2] = centers[::2] + 1.1  # pairs that a coarse resolution merges
+    X = (centers[np.arange(2400) % 8] + rng.normal(scale=0.4, size=(2400, 5))).astype(np.float32)
+    drawn = np.sort(rng.choice(2400, 1200, replace=False))
+    graph = jaccard_graph(nearest_neighbors(X[drawn], 14, rng=rng).rows)
+    wanted = stability.partitions(graph, np.arange(1200), [0.5], rng=rng)[0]
+    sketch = sketch_events(X, rng=rng)
+    used = stability.match_partition(
+        sketch.graph, sketch.nearest[drawn], wanted, start=0.5 * factor
+    )
+    assert 0.5 <= used / (0.5 * factor) <= 2.5
+    labels = stability.partitions(sketch.graph, sketch.nearest, [used], rng=rng)[0]
+    assert adjusted_rand_score(wanted, labels[drawn]) > 0.95
+
+
 def test_the_finest_stable_resolution_is_chosen() -> None:
     assert stability.choose([0.1, 0.5, 1.0, 2.0], [1.0, 0.7, 0.8, 0.2]) == 1.0
     assert stability.choose([0.1, 0.5, 1.0], [0.2, 0.6, 0.6]) == 0.5

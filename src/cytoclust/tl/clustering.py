@@ -9,6 +9,7 @@ import pandas as pd
 
 from cytoclust import checks, schema
 from cytoclust.errors import ArgumentError, MissingSlotError
+from cytoclust.tl.choice import chosen_resolution
 from cytoclust.tl.references import forget, reference_facts
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def leiden(
     with thread_limit(n_jobs):
         if resolution is None:
             made_with = adata.uns[neighbors_key or schema.NEIGHBORS]["params"].get("n_neighbors")
-            resolution = _chosen_resolution(adata, graph, n_neighbors=made_with)
+            resolution = chosen_resolution(adata, graph, n_neighbors=made_with)
         if flavor == "cytoclust":
             labels = find_communities(
                 graph, resolution, rng=generator, objective=objective, n_iterations=n_iterations
@@ -215,8 +216,9 @@ def leiden_sketched(
     their own, are joined by the edges of the events' own neighbour graph: all of its Jaccard
     weights up to 200,000 events, above that those of events drawn from every prototype. Edges
     inside a prototype are kept, and with them the modularity of each partition, so that a
-    resolution means nearly the same as on the graph of all events. Linear in events; bit-identical on
-    any number of threads.
+    resolution means nearly the same as on the graph of all events. Up to 200,000 events, each event
+    is then handed to the cluster that most of its own edges lead to, which settles borders that run
+    through a prototype. Linear in events; bit-identical on any number of threads.
 
     References
     ----------
@@ -246,7 +248,7 @@ def leiden_sketched(
     with thread_limit(n_jobs):
         sketch = sketch_events(X, n_prototypes=n_prototypes, n_neighbors=n_neighbors, rng=generator)
         if resolution is None:
-            resolution = _chosen_resolution(
+            resolution = chosen_resolution(
                 adata, sketch.graph, sketch.nearest, n_neighbors=n_neighbors
             )
         labels, own = label_events(
@@ -340,30 +342,6 @@ def _check_resolution(adata: AnnData, resolution: float | None) -> None:
         checks.require_step(adata, schema.SCAN_RESOLUTIONS, "tl.scan_resolutions")
     else:
         checks.check_positive("resolution", resolution)
-
-
-def _chosen_resolution(
-    adata: AnnData,
-    graph: sparse.csr_matrix,
-    nearest: NDArray[np.int32] | None = None,
-    *,
-    n_neighbors: int | None,
-) -> float:
-    """Return the resolution chosen by stability; on another graph, one with as many clusters.
-
-    `nearest` (n_events,) is the node of each event in a graph of prototypes.
-    """
-    from cytoclust.numerics.stability import count_clusters, match_clusters
-
-    chosen = checks.require_step(adata, schema.SCAN_RESOLUTIONS, "tl.scan_resolutions")["params"]
-    resolution = float(chosen["resolution"])
-    way = "exact" if nearest is None else "sketched"
-    if (chosen["clustering"], chosen["n_neighbors"]) == (way, n_neighbors):
-        return resolution
-    own = np.arange(graph.shape[0], dtype=np.int32) if nearest is None else nearest
-    return match_clusters(
-        lambda tried: count_clusters(graph, own, tried), int(chosen["n_clusters"]), resolution
-    )
 
 
 def check_neighbors(n_neighbors: int) -> None:

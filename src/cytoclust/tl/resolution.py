@@ -10,6 +10,7 @@ import pandas as pd
 from cytoclust import checks, schema
 from cytoclust.errors import ArgumentError
 from cytoclust.tl.clustering import check_enough, check_neighbors, step_name
+from cytoclust.tl.stability_tables import cluster_rows, resolution_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["cluster_stability", "scan_resolutions"]
 
+SCAN_EVENTS = 30_000  # of more, as many are drawn and scanned
 RESOLUTIONS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 4.0)
 
 
@@ -75,7 +77,8 @@ def scan_resolutions(  # noqa: PLR0913, the options of a public verb
         n_stable, share_stable, jaccard (mean over clusters), jaccard_events (mean over events),
         adjusted_rand, chosen; ``clusters``, one row per resolution and cluster: n_events, jaccard
         (mean over bootstrap samples), stable. With `leave_out_key` both add ``*_left_out``, and a
-        stable cluster is so in both ways.
+        stable cluster is so in both ways. ``events`` int32, the rows scanned, and ``labels`` int32,
+        their clusters at the resolution chosen.
 
     Raises
     ------
@@ -87,17 +90,16 @@ def scan_resolutions(  # noqa: PLR0913, the options of a public verb
 
     Notes
     -----
-    Up to 50,000 events are scanned on the graph of all events, more on that of prototypes
-    (`leiden_sketched`); it is made once. In a bootstrap sample each event
-    counts as often as it is drawn, and so do its edges; every sample is clustered at every
-    resolution, and each cluster is compared with its best match there by Jaccard's index of their
-    events. From a mean of 0.75 a cluster is stable [1]_. Chosen is the finest resolution at which at
-    least three quarters of the clusters are stable; if there is none, the one with the largest
-    share. ``tl.leiden(adata, resolution=None)`` and ``tl.leiden_sketched`` take it; on the graph
-    that was not scanned they take the resolution that gives as many clusters. Both numbers, 0.75,
-    are the usual ones for Jaccard's index; among rules of this kind on 32 simulated sets of 5 to 24
-    populations, shares from 0.65 to 0.8 agree best with the truth. Linear in events; about 60
-    bytes per event above 50,000 events.
+    The graph of up to 30,000 events is scanned, drawn from all where there are more; it is made
+    once. In a bootstrap sample each event counts as often as it is drawn, and so do its edges; every
+    sample is clustered at every resolution (two iterations), and each cluster is compared with its
+    best match there by Jaccard's index of their events. From a mean of 0.75 a cluster is stable [1]_.
+    Chosen is the finest resolution at which at least two thirds of the clusters are stable; if
+    there is none, the one with the largest share. ``tl.leiden(adata, resolution=None)`` and
+    ``tl.leiden_sketched`` take it; on a graph that was not scanned (prototypes, all of more than
+    30,000 events) they take the resolution at which the clusters chosen find their best matches.
+    0.75 is the usual limit of Jaccard's index; two thirds, and that 30,000 events are enough, come
+    from simulated lineages (benchmarks/README.md).
 
     References
     ----------
@@ -114,7 +116,6 @@ def scan_resolutions(  # noqa: PLR0913, the options of a public verb
     >>> adata.obs["leiden"].nunique()
     3
     """
-    from cytoclust.numerics.sketch import EXACT_EVENTS
     from cytoclust.numerics.stability import choose, partitions
     from cytoclust.numerics.threads import thread_limit
 
@@ -124,9 +125,11 @@ def scan_resolutions(  # noqa: PLR0913, the options of a public verb
     X, names = checks.event_matrix(adata, markers, use_rep=use_rep)
     check_enough(len(X))
     generator = np.random.default_rng(rng)
+    events = _draw(len(X), generator)
+    if groups is not None:
+        groups = groups[0][events], groups[1]
     with thread_limit(n_jobs):
-        exact = len(X) <= EXACT_EVENTS
-        edges = _edges(X, n_neighbors, exact=exact, rng=generator)
+        edges = _edges(X[events], n_neighbors, exact=True, rng=generator)
         labels = partitions(edges.graph(), edges.nearest, wanted, rng=generator)
         judged = _replicate(
             edges, labels, wanted, n_replicates=n_replicates, groups=groups, rng=generator,
@@ -134,12 +137,12 @@ def scan_resolutions(  # noqa: PLR0913, the options of a public verb
         )  # fmt: skip
     clusters = pd.concat(
         [
-            _cluster_rows([way[i] for way in judged]).assign(resolution=resolution)
+            cluster_rows([way[i] for way in judged]).assign(resolution=resolution)
             for i, resolution in enumerate(wanted)
         ]
     )
     clusters = clusters.rename_axis("cluster").reset_index()
-    table = _resolution_rows(clusters, judged, wanted)
+    table = resolution_rows(clusters, judged, wanted)
     chosen = choose(wanted, table["share_stable"].tolist())
     table["chosen"] = table["resolution"] == chosen
     for frame in (table, clusters):
@@ -148,7 +151,7 @@ def scan_resolutions(  # noqa: PLR0913, the options of a public verb
     params = {
         "resolution": chosen,
         "n_clusters": int(table["n_clusters"][table["chosen"]].iloc[0]),
-        "clustering": "exact" if exact else "sketched",
+        "n_events": adata.n_obs,
         "n_replicates": n_replicates,
         "leave_out_key": leave_out_key,
         "n_neighbors": n_neighbors,
@@ -156,7 +159,15 @@ def scan_resolutions(  # noqa: PLR0913, the options of a public verb
         "use_rep": use_rep,
         "rng": rng if isinstance(rng, int) else None,
     }
-    checks.record(adata, schema.SCAN_RESOLUTIONS, params, table=table, clusters=clusters)
+    checks.record(
+        adata,
+        schema.SCAN_RESOLUTIONS,
+        params,
+        table=table,
+        clusters=clusters,
+        events=events.astype(np.int32),
+        labels=labels[wanted.index(chosen)],
+    )
     return adata if copy else None
 
 
@@ -224,7 +235,7 @@ def cluster_stability(
     True
     """
     from cytoclust.numerics.sketch import EXACT_EVENTS
-    from cytoclust.numerics.stability import count_clusters, match_clusters
+    from cytoclust.numerics.stability import match_partition
     from cytoclust.numerics.threads import thread_limit
 
     _check_counts(n_replicates)
@@ -233,22 +244,20 @@ def cluster_stability(
     groups = None if leave_out_key is None else _groups(adata, leave_out_key)
     X, _ = checks.event_matrix(adata, made.get("markers"), use_rep=made.get("use_rep"))
     column = adata.obs[cluster_key].astype("category").cat.remove_unused_categories().cat
+    codes = column.codes.to_numpy().astype(np.int32)
     resolution = float(made["resolution"])
     generator = np.random.default_rng(rng)
     with thread_limit(n_jobs):
         exact_here = exact and len(X) <= EXACT_EVENTS
         edges = _edges(X, int(made.get("n_neighbors", 15)), exact=exact_here, rng=generator)
         used = resolution
-        if exact != exact_here:  # as many clusters on the prototypes
-            graph, n_clusters = edges.graph(), len(column.categories)
-            used = match_clusters(
-                lambda r: count_clusters(graph, edges.nearest, r), n_clusters, resolution
-            )
+        if exact != exact_here:  # the clusters on the prototypes
+            used = match_partition(edges.graph(), edges.nearest, codes, start=resolution)
         judged = _replicate(
-            edges, [column.codes.to_numpy().astype(np.int32)], [used],
+            edges, [codes], [used],
             n_replicates=n_replicates, groups=groups, rng=generator, progress=progress,
         )  # fmt: skip
-    table = _cluster_rows([way[0] for way in judged])
+    table = cluster_rows([way[0] for way in judged])
     table.index = pd.Index([str(name) for name in column.categories], name="cluster")
     if groups is not None:
         names = pd.Index(groups[1])
@@ -271,6 +280,13 @@ def cluster_stability(
         adjusted_rand=judged[0][0].rand,
     )
     return adata if copy else None
+
+
+def _draw(n_events: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw the events whose graph is scanned: all, if they are few enough."""
+    if n_events <= SCAN_EVENTS:
+        return np.arange(n_events)
+    return np.sort(rng.choice(n_events, SCAN_EVENTS, replace=False))
 
 
 def _edges(
@@ -330,44 +346,6 @@ def _replicate(
             )
             for way in ways
         ]  # fmt: skip
-
-
-def _cluster_rows(ways: list[Recovery]) -> pd.DataFrame:
-    """One row per cluster: events, mean Jaccard in each way, and whether all find it again."""
-    from cytoclust.numerics.stability import STABLE
-
-    table = pd.DataFrame({"n_events": ways[0].sizes})
-    stable = np.ones(len(table), dtype=bool)
-    for way, suffix in zip(ways, ("", "_left_out"), strict=False):
-        held = ~np.isnan(way.jaccard)
-        mean = np.where(held, way.jaccard, 0.0).sum(axis=1) / np.maximum(held.sum(axis=1), 1)
-        table[f"jaccard{suffix}"] = mean
-        stable &= mean >= STABLE
-    table["stable"] = stable
-    table.index = table.index.astype(str)
-    return table
-
-
-def _resolution_rows(
-    clusters: pd.DataFrame, judged: list[list[Recovery]], resolutions: list[float]
-) -> pd.DataFrame:
-    """One row per resolution: clusters, stable ones, agreement."""
-    rows = []
-    for i, resolution in enumerate(resolutions):
-        own = clusters[clusters["resolution"] == resolution]
-        row = {
-            "resolution": resolution,
-            "n_clusters": len(own),
-            "n_stable": int(own["stable"].sum()),
-            "share_stable": float(own["stable"].mean()),
-        }
-        for way, suffix in zip(judged, ("", "_left_out"), strict=False):
-            jaccard = own[f"jaccard{suffix}"]
-            row[f"jaccard{suffix}"] = float(jaccard.mean())
-            row[f"jaccard_events{suffix}"] = float(np.average(jaccard, weights=own["n_events"]))
-            row[f"adjusted_rand{suffix}"] = float(way[i].rand.mean())
-        rows.append(row)
-    return pd.DataFrame(rows)
 
 
 def _check_resolutions(resolutions: Sequence[float]) -> list[float]:

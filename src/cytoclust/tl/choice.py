@@ -1,0 +1,46 @@
+"""What stability chose, carried to the graph that is clustered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cytoclust import checks, schema
+from cytoclust.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+    from scipy import sparse
+
+
+def chosen_resolution(
+    adata: AnnData,
+    graph: sparse.csr_matrix,
+    nearest: NDArray[np.int32] | None = None,
+    *,
+    n_neighbors: int | None,
+) -> float:
+    """Return the resolution that `scan_resolutions` chose, or what gives its clusters on this graph.
+
+    `nearest` (n_events,) is the node of each event in a graph of prototypes.
+    """
+    from cytoclust.numerics.stability import match_partition
+
+    scan = checks.require_step(adata, schema.SCAN_RESOLUTIONS, "tl.scan_resolutions")
+    chosen, wanted = scan["params"], np.asarray(scan["labels"])
+    if chosen["n_events"] != adata.n_obs:
+        msg = (
+            f"resolution=None takes what scan_resolutions chose, but it saw {chosen['n_events']:,} "
+            f"events and there are {adata.n_obs:,} now. Run tl.scan_resolutions again, or give a "
+            "resolution."
+        )
+        raise ArgumentError(msg)
+    resolution = float(chosen["resolution"])
+    every = len(wanted) == adata.n_obs
+    if every and nearest is None and chosen["n_neighbors"] == n_neighbors:
+        return resolution
+    scanned = np.arange(adata.n_obs) if every else np.asarray(scan["events"])
+    nodes = scanned if nearest is None else nearest[scanned]
+    return match_partition(graph, nodes.astype(np.int32), wanted, start=resolution)
