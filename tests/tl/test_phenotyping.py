@@ -201,6 +201,28 @@ def test_blasts_are_found_when_cd19_is_lost(lost: float) -> None:
     assert called[~blasts].mean() < 0.005
 
 
+@pytest.mark.parametrize("with_cd123", [True, False])
+def test_few_haematogones_near_the_blasts(*, with_cd123: bool) -> None:
+    profiles = dict(PROFILES)
+    profiles["B-ALL blast"] = (
+        2000,
+        {"CD19": 4.4, "HLA-DR": 4.1, "CD10": 4.9, "CD45": 2.4, "CD34": 3.2, "CD123": 2.4},
+    )
+    profiles["haematogone"] = (
+        150,
+        {"CD19": 4.4, "HLA-DR": 4.1, "CD10": 4.2, "CD45": 3.2, "CD45RA": 4.6},
+    )
+    adata = draw(profiles, seed=11)
+    if not with_cd123:
+        adata = adata[:, adata.var[schema.MARKER] != "CD123"].copy()
+    tl.annotate_phenotypes(adata, ("human_leukocyte", "b_all"), cluster_key=None)
+    truth, found = (adata.obs[k].astype(str) for k in ("truth", schema.PHENOTYPE))
+    assert (found[truth == "B-ALL blast"] == "B-ALL blast").mean() > 0.9
+    assert (found[truth == "B-ALL blast"] == "haematogone").mean() < 0.02
+    if with_cd123:
+        assert f1_of(adata)["haematogone"] > 0.9
+
+
 def test_one_compartment_with_brighter_cd45_keeps_its_names() -> None:
     profiles = {**PROFILES, "B-ALL blast": BLASTS}
     plain, brighter = draw(profiles, seed=21), draw(profiles, seed=21)
