@@ -81,7 +81,7 @@ def same_result(found: ad.AnnData, expected: ad.AnnData) -> None:
     np.testing.assert_array_equal(found.obsm[schema.UMAP], expected.obsm[schema.UMAP])
     assert list(found.obs) == list(expected.obs)
     for name in expected.obs:
-        assert (found.obs[name].astype(str) == expected.obs[name].astype(str)).all(), name
+        assert found.obs[name].astype(object).equals(expected.obs[name].astype(object)), name
     assert set(found.uns[schema.UNS]) == set(expected.uns[schema.UNS])
     for step in ("differential_abundance", "differential_state"):
         pd.testing.assert_frame_equal(

@@ -48,7 +48,7 @@ def finished(study: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[ad.
 
 def test_every_file_is_left(finished: tuple[ad.AnnData, Path]) -> None:
     _, out = finished
-    names = ("abundance", "abundance_levels", "state", "counts", "phenotypes", "qc")
+    names = ("abundance", "abundance_levels", "state", "counts", "phenotypes", "lineages", "qc")
     wanted = ["report.html", "study.h5ad", "run.json", *(f"tables/{name}.csv" for name in names)]
     assert [name for name in wanted if not (out / name).is_file()] == []
     assert list((out / "figures").iterdir())
@@ -112,13 +112,28 @@ def test_clusters_say_how_stable_they_are(finished: tuple[ad.AnnData, Path]) -> 
     assert "stability" in (out / "report.html").read_text()
 
 
+def test_lineages_are_clustered_again(finished: tuple[ad.AnnData, Path]) -> None:
+    adata, out = finished
+    table = pd.read_csv(out / "tables" / "lineages.csv", index_col=0)
+    assert set(table["lineage"]) == {"T cell", "NK cell", "B cell"}
+    labels = adata.obs[schema.LINEAGE_CLUSTER]
+    assert (labels.value_counts().reindex(table.index) == table["n_events"]).all()
+    inside = adata.obs[schema.PHENOTYPE].isin(["CD4 naive", "CD8 EM", "effector Treg"])
+    assert labels[inside].str.startswith("T cell,").all()
+    assert labels[adata.obs[schema.PHENOTYPE] == schema.UNASSIGNED].isna().all()
+    assert "effector Treg" in set(table["phenotype"])
+    text = (out / "report.html").read_text()
+    assert "Clusters within lineages" in text
+    assert "The events of each lineage (T cell, NK cell, B cell) were clustered again" in text
+
+
 def test_h5ad_reads_back_equal(finished: tuple[ad.AnnData, Path]) -> None:
     adata, out = finished
     again = ad.read_h5ad(out / "study.h5ad")
     np.testing.assert_array_equal(again.X, adata.X)
     np.testing.assert_array_equal(again.layers["raw"], adata.layers["raw"])
     for key in adata.obs:
-        assert (again.obs[key].astype(str) == adata.obs[key].astype(str)).all(), key
+        assert again.obs[key].astype(object).equals(adata.obs[key].astype(object)), key
     table = adata.uns[schema.UNS]["differential_abundance"]["table"]
     pd.testing.assert_frame_equal(
         again.uns[schema.UNS]["differential_abundance"]["table"],
@@ -134,8 +149,8 @@ def test_same_answer_on_one_thread_and_again(
 ) -> None:
     adata, _ = finished
     again = analyse(study, n_jobs=1)
-    for key in (schema.LEIDEN, schema.PHENOTYPE):
-        assert (again.obs[key] == adata.obs[key]).all()
+    for key in (schema.LEIDEN, schema.PHENOTYPE, schema.LINEAGE_CLUSTER):
+        assert again.obs[key].equals(adata.obs[key])
     np.testing.assert_array_equal(again.obsm[schema.UMAP], adata.obsm[schema.UMAP])
     pd.testing.assert_frame_equal(
         again.uns[schema.UNS]["differential_abundance"]["table"],

@@ -313,6 +313,7 @@ def result_tables(adata: AnnData) -> dict[str, pd.DataFrame]:
     }
     names = {
         schema.ANNOTATE_PHENOTYPES: ("phenotypes", "clusters", "cluster"),
+        schema.SUBCLUSTER_LINEAGES: ("lineages", "clusters", "cluster"),
         schema.MAP_EVENTS: ("mapped", "samples", schema.SAMPLE),
     }
     for step, (file, key, index) in names.items():

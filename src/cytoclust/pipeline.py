@@ -333,7 +333,7 @@ def name(
     rng: np.random.Generator,
     n_jobs: int | None,
 ) -> None:
-    """Find each marker's cut-offs, name clusters and events, and say how stable clusters are."""
+    """Find cut-offs, name clusters and events, say how stable clusters are, cluster each lineage."""
     tl.call_markers(adata, compartment_key=comparison.compartment_key)
     tl.annotate_phenotypes(adata, tuple(definitions), n_jobs=n_jobs)
     donors = comparison.donor_key
@@ -343,6 +343,7 @@ def name(
     table = adata.uns[schema.UNS][schema.ANNOTATE_PHENOTYPES]["clusters"]
     for column in found.columns.intersection(["jaccard", "jaccard_left_out"]):
         table[column.replace("jaccard", "stability")] = found[column].reindex(table.index).round(3)
+    tl.subcluster_lineages(adata, rng=rng.spawn(1)[0], n_jobs=n_jobs)
 
 
 def compare(adata: AnnData, comparison: Comparison) -> None:

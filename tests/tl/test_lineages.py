@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -9,6 +11,9 @@ import pytest
 
 from cytoclust import schema, tl
 from cytoclust.errors import ArgumentError, MissingSlotError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MARKERS = [
     "CD3",
@@ -158,3 +163,36 @@ def test_large_lineages_go_through_prototypes_and_keep_their_rare_members() -> N
     found = adata.obs[schema.LINEAGE_CLUSTER].isin(clusters).to_numpy()
     truth = (adata.obs["truth"] == "effector Treg").to_numpy()
     assert 2 * (truth & found).sum() / (truth.sum() + found.sum()) > 0.9
+
+
+@pytest.mark.parametrize("definitions", ["mouse_basic", "human_leukocyte"])
+def test_events_of_no_lineage_stay_without_and_can_be_written(
+    definitions: str, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    values = np.r_[rng.normal(0, 0.4, (300, 1)), rng.normal(4, 0.4, (300, 1))]
+    adata = ad.AnnData(values.astype(np.float32), obs={"row": [str(i) for i in range(600)]})
+    adata.var[schema.MARKER] = ["CD56" if definitions == "mouse_basic" else "CD14"]
+    tl.annotate_phenotypes(adata, definitions, cluster_key=None)
+    tl.subcluster_lineages(adata)
+    assert adata.obs[schema.LINEAGE_CLUSTER].isna().all()
+    adata.write_h5ad(tmp_path / "events.h5ad")
+    again = ad.read_h5ad(tmp_path / "events.h5ad")
+    assert again.obs[schema.LINEAGE_CLUSTER].isna().all()
+    assert list(again.uns["cytoclust"][schema.SUBCLUSTER_LINEAGES]["clusters"]) == [
+        "lineage", "phenotype", "score", "runner_up", "n_events",
+    ]  # fmt: skip
+
+
+def test_usual_lineages_are_those_that_the_definitions_have(tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text(
+        'schema = 1\nname = "own"\n'
+        '[[population]]\nname = "T cell"\nsource = "here"\nneeded = { CD3 = "+" }\n'
+    )
+    adata = draw(300)
+    tl.annotate_phenotypes(adata, own, cluster_key=None)
+    tl.subcluster_lineages(adata)
+    record = adata.uns["cytoclust"][schema.SUBCLUSTER_LINEAGES]
+    assert record["params"]["lineages"] == ["T cell"]
+    assert record["clusters"].index.tolist() == ["T cell,0"]

@@ -56,7 +56,7 @@ def write(
     None
         Reads ``obs``, ``var``, ``obsm["X_umap"]`` and the tables under ``uns["cytoclust"]``
         (``differential_abundance``, ``abundance_levels``, ``differential_state``,
-        ``trajectories``, ``annotate_phenotypes``, ``filter_events``, ``read_study``, ``run``).
+        ``trajectories``, ``annotate_phenotypes``, ``subcluster_lineages``, ``filter_events``, ``read_study``, ``run``).
         Writes only colours: ``uns["phenotype_colors"]`` and the like, if they are not there.
 
     Raises
@@ -235,6 +235,8 @@ def report_tables(study: Study) -> dict[str, list[Table]]:
     }
     if study.clusters is not None:
         found["clusters"].append(tables.cluster_table(study.clusters))
+    if study.lineages is not None and len(study.lineages):
+        found["clusters"].append(tables.lineage_table(study.lineages))
     if study.abundance is not None:
         found["overview"].append(tables.overview(study.abundance, ALPHA))
         found["abundance"].append(

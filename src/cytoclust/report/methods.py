@@ -178,6 +178,11 @@ def cluster_words(study: Study, cite: Any) -> list[str]:
             + "; cut-offs were found anew among the events of each parent population, and overlap in one"
             " marker was resolved by the others."
         )
+    if study.lineages is not None and len(study.lineages):
+        again = ", ".join(dict.fromkeys(study.lineages["lineage"].astype(str)))
+        words.append(
+            f"The events of each lineage ({again}) were clustered again on the markers that tell its members apart."
+        )
     return words
 
 

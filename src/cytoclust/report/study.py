@@ -37,6 +37,7 @@ class Study:
     state: pd.DataFrame | None
     trajectories: pd.DataFrame | None
     clusters: pd.DataFrame | None
+    lineages: pd.DataFrame | None
     files: pd.DataFrame | None
     run: dict[str, Any]
     missing: tuple[str, ...]
@@ -88,6 +89,7 @@ def gather(
         "state": step_table(adata, STATE),
         "trajectories": step_table(adata, TRAJECTORIES),
         "clusters": step_table(adata, schema.ANNOTATE_PHENOTYPES, "clusters"),
+        "lineages": step_table(adata, schema.SUBCLUSTER_LINEAGES, "clusters"),
         "files": step_table(adata, schema.READ_STUDY, "files"),
     }
     return Study(

@@ -147,31 +147,33 @@ def trajectory_table(calls: pd.DataFrame) -> Table:
 
 def cluster_table(clusters: pd.DataFrame) -> Table:
     """Table of clusters with the evidence for their names."""
+    return build(
+        "clusters-table", "Clusters and their names", caption="Why each cluster has its name; runner-up is the next best name.", columns=cluster_columns(clusters)
+    )  # fmt: skip
+
+
+def lineage_table(clusters: pd.DataFrame) -> Table:
+    """Table of clusters within the lineages."""
+    return build(
+        "lineages-table", "Clusters within lineages", caption="Each lineage clustered again on the markers that tell its members apart; the name is the deepest that more than half of a cluster's events have. Percentages are of the events shown here.", columns=cluster_columns(clusters)
+    )  # fmt: skip
+
+
+def cluster_columns(clusters: pd.DataFrame) -> list[tuple[Column, list[Cell]]]:
+    """Columns of a table of clusters: name, events, then whatever it has."""
     columns = [(Column("cluster"), texts(pd.Series(clusters.index)))]
     if "n_events" in clusters:
-        total = float(pd.to_numeric(clusters["n_events"]).sum())
+        total = max(float(pd.to_numeric(clusters["n_events"]).sum()), 1.0)
+        share = 100 * clusters["n_events"] / total
         columns.append((Column("events", number=True), numbers(clusters["n_events"], whole)))
-        columns.append(
-            (
-                Column("% of events", number=True),
-                numbers(100 * clusters["n_events"] / max(total, 1)),
-            )
-        )
-    for name in clusters.columns:
-        if name == "n_events":
-            continue
+        columns.append((Column("% of events", number=True), numbers(share)))
+    for name in clusters.columns.drop("n_events", errors="ignore"):
         if pd.api.types.is_numeric_dtype(clusters[name].dtype):
             columns.append((Column(str(name), number=True), numbers(clusters[name])))
         else:
-            columns.append(
-                (
-                    Column(str(name).replace("_", " "), menu=name == "phenotype"),
-                    texts(text_column(clusters, name)),
-                )
-            )
-    return build(
-        "clusters-table", "Clusters and their names", caption="Why each cluster has its name; runner-up is the next best name.", columns=columns
-    )  # fmt: skip
+            column = Column(str(name).replace("_", " "), menu=name in {"phenotype", "lineage"})
+            columns.append((column, texts(text_column(clusters, name))))
+    return columns
 
 
 def sample_rows(study: Study) -> Table | None:

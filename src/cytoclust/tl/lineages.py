@@ -34,7 +34,7 @@ def subcluster_lineages(
     adata: AnnData,
     resolution: float = 0.7,
     *,
-    lineages: Sequence[str] = LINEAGES,
+    lineages: Sequence[str] | None = None,
     n_neighbors: int = 15,
     key_added: str = schema.LINEAGE_CLUSTER,
     rng: int | np.random.Generator | None = 0,
@@ -50,7 +50,8 @@ def subcluster_lineages(
     resolution
         Of modularity, above 0.
     lineages
-        Populations of the hierarchy; each is clustered for itself.
+        Populations of the hierarchy, each clustered for itself; by default T, NK and B cells, those
+        of them that the definitions have.
     n_neighbors
         Neighbours per event, itself counted.
     key_added
@@ -105,13 +106,7 @@ def subcluster_lineages(
     adata = adata.copy() if copy else adata
     record = checks.require_step(adata, schema.ANNOTATE_PHENOTYPES, "tl.annotate_phenotypes")
     definitions = load_definitions([str(name) for name in record["params"]["definitions"]])
-    unknown = [name for name in lineages if name not in definitions.populations]
-    if unknown:
-        msg = (
-            f"lineages must be populations of the definitions {listing(definitions.populations)}; "
-            f"got {listing(unknown)}."
-        )
-        raise ArgumentError(msg)
+    lineages = chosen_lineages(definitions, lineages)
     panel = read_panel(adata, synonyms=definitions.synonyms)
     phenotypes = adata.obs[schema.PHENOTYPE].astype("category")
     codes = np.full(adata.n_obs, -1, dtype=np.int32)
@@ -139,11 +134,30 @@ def subcluster_lineages(
     checks.record(
         adata,
         schema.SUBCLUSTER_LINEAGES,
-        {"resolution": float(resolution), "n_neighbors": n_neighbors, "key_added": key_added},
+        {
+            "resolution": float(resolution),
+            "n_neighbors": n_neighbors,
+            "key_added": key_added,
+            "lineages": list(lineages),
+        },
         clusters=named_clusters(definitions, adata.obs[key_added], phenotypes),
         markers=pd.DataFrame({"markers": pd.Series(used, dtype=object)}),
     )
     return adata if copy else None
+
+
+def chosen_lineages(definitions: Definitions, lineages: Sequence[str] | None) -> Sequence[str]:
+    """Lineages asked for, all of which the definitions must have, or the usual ones that they have."""
+    if lineages is None:
+        return [name for name in LINEAGES if name in definitions.populations]
+    unknown = [name for name in lineages if name not in definitions.populations]
+    if unknown:
+        msg = (
+            f"lineages must be populations of the definitions {listing(definitions.populations)}; "
+            f"got {listing(unknown)}."
+        )
+        raise ArgumentError(msg)
+    return lineages
 
 
 def members(definitions: Definitions, name: str) -> list[str]:
@@ -165,6 +179,8 @@ def own_cutoffs(
     definitions: Definitions, cutoffs: pd.DataFrame, panel: Panel, *, lineage: str
 ) -> pd.DataFrame:
     """Cut-offs of markers with groups among the events of a lineage, and the groups' distance."""
+    if not len(cutoffs):  # nothing was divided, and the table has no columns
+        return pd.DataFrame({"marker": [], "distance": []})
     stained = [marker for marker in panel.columns if marker not in SCATTER]
     table = cutoffs.assign(distance=cutoffs["high_mean"] - cutoffs["low_mean"])
     keep = table["parent"].isin(members(definitions, lineage)) & table["informative"].astype(bool)
@@ -216,7 +232,7 @@ def named_clusters(
     crossed = np.bincount(own[keep] * len(names) + codes[keep], minlength=n_clusters * len(names))
     rows = {}
     for cluster, counts in zip(
-        clusters.cat.categories.astype(str), crossed.reshape(n_clusters, -1), strict=True
+        clusters.cat.categories.astype(str), crossed.reshape(n_clusters, len(names)), strict=True
     ):
         total = max(int(counts.sum()), 1)
         shares = {n: float(c) / total for n, c in zip(names, counts, strict=True) if c}
