@@ -315,6 +315,18 @@ def test_without_cd14_monocytes_are_not_called_dendritic_cells() -> None:
     assert found["pDC", "pDC"] > 0.9
 
 
+def test_few_cd56bright_cells_are_told_by_cd16_where_cd56_has_one_level() -> None:
+    profiles = {name: (n, dict(levels)) for name, (n, levels) in PROFILES.items()}
+    profiles["CD56bright NK"] = (30, {"CD56": 5.3, "CD45RA": 3, "CD127": 2})
+    adata = draw(profiles, seed=2)
+    tl.annotate_phenotypes(adata, cluster_key=None)
+    rules = adata.uns[schema.UNS][schema.ANNOTATE_PHENOTYPES]["rules"]
+    assert "CD56 over CD16" in rules.loc["CD56bright NK", "rule"]
+    scores = f1_of(adata)
+    for name in ("CD56bright NK", "CD56dim CD57- NK", "CD56dim CD57+ NK"):
+        assert scores[name] > 0.9, (name, scores[name])
+
+
 def test_doublets_are_not_forced() -> None:
     profiles = dict(PROFILES)
     profiles["doublet"] = (300, {**PROFILES["CD4 naive"][1], **PROFILES["naive B"][1]})
