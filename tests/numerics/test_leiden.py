@@ -101,11 +101,16 @@ def test_graph_without_edges() -> None:
 
 @pytest.mark.parametrize("resolution", [0.3, 1.0, 3.0])
 def test_modularity_is_as_high_as_igraph(resolution: float) -> None:
+    """Both end in one of many local optima, 0.2 % apart: means of five seeds are compared."""
     graph = neighbor_graph()
-    own = run(graph, resolution)
-    other = by_igraph(graph, resolution, n_iterations=-1, seed=1)
-    assert modularity(graph, own, resolution) >= 0.997 * modularity(graph, other, resolution)
-    assert_connected(graph, own)
+    own, other = [], []
+    for seed in range(1, 6):
+        labels = leiden(graph, resolution, rng=np.random.default_rng(seed))
+        own.append(modularity(graph, labels, resolution))
+        assert_connected(graph, labels)
+        labels = by_igraph(graph, resolution, n_iterations=-1, seed=seed)
+        other.append(modularity(graph, labels, resolution))
+    assert np.mean(own) >= 0.997 * np.mean(other)
 
 
 def test_modularity_agrees_with_igraph_and_leidenalg() -> None:
@@ -268,9 +273,8 @@ def test_kernels_in_python_agree(way: str) -> None:
     order = np.arange(16, dtype=np.int32)
     level, masses = module._in_order_of_visits(graph, order)
     assert np.array_equal(masses, module._strengths.py_func(graph.indptr, graph.data))
-    batch = 1 if way == "one after another" else 4
     penalty = 1 / masses.sum()
-    more = order, *module._tables(level[0]), batch
+    more = order, *module._tables(level[0]), 4, way == "one after another"
     one, two = order.copy(), order.copy()
     gain = moves.move_nodes(*level, masses, one, penalty, *more)
     again = moves.move_nodes.py_func(*level, masses, two, penalty, *more)

@@ -119,7 +119,7 @@ def _apply_merges(
 
 @njit(cache=True, parallel=True)
 def refine(
-    indptr, indices, weights, masses, community, penalty, order, keys, sums, met, batch_size
+    indptr, indices, weights, masses, community, penalty, order, keys, sums, met, batch_size, alone
 ):
     """Merge nodes again from singletons, inside their community and only where well connected.
 
@@ -146,10 +146,10 @@ def refine(
             outer = mass[community[node]] - masses[node]
             if part_size[part[node]] == 1 and cut[node] >= penalty * masses[node] * outer:
                 batch[count] = node
-                flags[node] = batch_size == 1
+                flags[node] = alone
                 count += 1
             position += 1
-        if batch_size > 1:
+        if not alone:
             for worker in prange(n_workers):
                 for i in range(worker * count // n_workers, (worker + 1) * count // n_workers):
                     node = batch[i]

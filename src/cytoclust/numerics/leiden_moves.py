@@ -150,11 +150,12 @@ def _apply_moves(
 
 @njit(cache=True, parallel=True)
 def move_nodes(
-    indptr, indices, weights, masses, community, penalty, order, keys, sums, met, batch_size
+    indptr, indices, weights, masses, community, penalty, order, keys, sums, met, batch_size, alone
 ):
     """Move nodes to the best neighbouring (or a free) community until no move improves.
 
-    Nodes are visited in `order`. Changes `community`; returns the gain in quality, in units of summed weight from one end.
+    Nodes are visited in `order`, in batches; `alone`, one after another. Changes `community`; returns
+    the gain in quality, in units of summed weight from one end.
     """
     n_nodes, n_workers = len(masses), len(keys)
     mass, size, empty, n_empty = _start_communities(masses, community)
@@ -180,8 +181,9 @@ def move_nodes(
             if count == 0:
                 break
             moving = True
-            if batch_size == 1:
-                flags[batch[0]] = 2  # looked at when its turn comes
+            if alone:
+                for i in range(count):
+                    flags[batch[i]] = 2  # looked at when its turn comes
             else:
                 for worker in prange(n_workers):
                     for i in range(worker * count // n_workers, (worker + 1) * count // n_workers):

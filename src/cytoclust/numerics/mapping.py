@@ -8,7 +8,7 @@ import numpy as np
 
 from cytoclust.numerics.prototypes import Index, build_index, draw_rows, train
 from cytoclust.numerics.search import CHUNK, order_by_group, padded
-from cytoclust.numerics.sketch import default_prototypes
+from cytoclust.numerics.sketch import TRAINING_ROUNDS, TRAINING_ROWS, default_prototypes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,7 +51,10 @@ def summarize_clusters(
         Every cluster has a prototype, however small it is.
     """
     rows = padded(X)
-    centers = train(rows, default_prototypes(len(rows)), rng=rng)
+    centers = train(
+        rows, default_prototypes(len(rows)), rng=rng, rounds=TRAINING_ROUNDS,
+        rows_per_prototype=TRAINING_ROWS,
+    )  # fmt: skip
     cells = build_index(centers, rng=rng).nearest(rows)[:, 0].astype(np.int64)
     pairs, place, sizes = np.unique(
         cells * (int(labels.max()) + 1) + labels, return_inverse=True, return_counts=True
@@ -84,13 +87,15 @@ def measure_reach(
     n_clusters = int(labels.max()) + 1
     index = prototype_index(prototypes)
     order, starts = order_by_group(labels, n_clusters)
+    drawn = [
+        rng.choice(own, size=min(len(own), REACH_EVENTS), replace=False)
+        for own in np.split(order, starts[1:-1])
+    ]
+    chosen, k = np.concatenate(drawn), min(2, len(prototypes))
+    squares = index.query(padded(X[chosen]), k=k)[1][:, -1]
     reach = np.zeros(n_clusters, dtype=np.float32)
-    for cluster in range(n_clusters):
-        own = order[starts[cluster] : starts[cluster + 1]]
-        chosen = rng.choice(own, size=min(len(own), REACH_EVENTS), replace=False)
-        k = min(2, len(prototypes))
-        squares = index.query(padded(X[chosen]), k=k)[1][:, -1]
-        reach[cluster] = np.sqrt(np.quantile(squares[np.isfinite(squares)], FAR_QUANTILE))
+    for cluster, own in enumerate(np.split(squares, np.cumsum([len(d) for d in drawn])[:-1])):
+        reach[cluster] = np.sqrt(np.quantile(own[np.isfinite(own)], FAR_QUANTILE))
     return reach
 
 
