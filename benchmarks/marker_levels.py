@@ -168,6 +168,7 @@ SETTINGS = {
     "valleys.VALLEY_NOISE": (0.5, 1.0, 2.0),
     "mixtures.STRICT": ((2.5, 3.0), (3.5, 5.0), (5.0, 8.0)),
     "mixtures.EXPECTED": ((1.5, 2.0), (2.5, 3.0), (3.5, 5.0)),
+    "mixtures.WIDE_STEP": (0.3, 0.5, 0.8, 99.0),
     "mixtures.SEPARATION": (0.0, 1.5, 1.75, 2.0, 2.5),
     "mixtures.ABOVE_NEGATIVES": (-0.25, 0.0, 0.12, 0.2),
     "mixtures.MIN_STEP": (0.15, 0.25, 0.35),

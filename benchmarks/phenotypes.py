@@ -1,6 +1,6 @@
 """Names without manual gates, scored: gated sets of a shared folder, and time for a million events.
 
-    python benchmarks/phenotypes.py --gated FOLDER [--peers] [--seeds 6]
+    python benchmarks/phenotypes.py --gated FOLDER [--peers] [--seeds 6] [--keep-clusterings]
     python benchmarks/phenotypes.py --time [--peers]
 
 `--gated` annotates each gated set by the shipped definitions alone, on panel and values as they come
@@ -183,10 +183,15 @@ def score_names(adata: ad.AnnData, definitions: str, names: dict[str, str]) -> d
     }
 
 
-def score_gated(folder: Path, *, peers: bool, n_seeds: int) -> dict[str, Any]:
+def score_gated(
+    folder: Path, *, peers: bool, n_seeds: int, earlier: dict[str, Any]
+) -> dict[str, Any]:
+    """Score every set; `earlier` has clusterings by set that are not to be run again."""
     results = {}
     for name, adata, definitions, names in gated_sets(folder):
-        clusterings = best_clustering(adata, peers=peers, n_seeds=n_seeds)
+        clusterings = earlier.get(name, {}).get("clusterings") or best_clustering(
+            adata, peers=peers, n_seeds=n_seeds
+        )
         found = score_names(adata, definitions, names)
         best = max(clusterings.values())
         found["clusterings"] = clusterings
@@ -281,11 +286,19 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--peers", action="store_true")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--keep-clusterings", action="store_true", help="take them from the recorded results"
+    )
     options = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     results["date"] = datetime.now(UTC).date().isoformat()
     if options.gated:
-        results["gated"] = score_gated(options.gated, peers=options.peers, n_seeds=options.seeds)
+        results["gated"] = score_gated(
+            options.gated,
+            peers=options.peers,
+            n_seeds=options.seeds,
+            earlier=results.get("gated", {}) if options.keep_clusterings else {},
+        )
     if options.time:
         results["time"] = time_annotation(n_events=options.events, peers=options.peers)
     RESULTS.write_text(json.dumps(results, indent=2) + "\n")

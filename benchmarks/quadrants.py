@@ -1,6 +1,6 @@
 """Where two markers divide siblings into four each: one cut for all, or one for each side; simulated.
 
-    python benchmarks/quadrants.py [--seeds 40] [--figure PATH]
+    python benchmarks/quadrants.py [--seeds 40] [--scan] [--figure PATH] [--out PATH]
 
 Two sibling populations (as CD4 and CD8 T cells) are divided by two markers (as CCR7 and CD45RA) into
 naive, central memory, effector memory and TEMRA cells. Drawn at random for each panel: shares (the
@@ -199,12 +199,31 @@ def scan(seeds: range) -> list[dict[str, object]]:
     return rows
 
 
+def draw_scan(rows: list[dict[str, object]], path: Path) -> None:
+    """Mean F1 of each way to cut over the values of each setting."""
+    import matplotlib.pyplot as plt
+    import pandas as pd
+
+    table = pd.DataFrame(rows)
+    figure, axes = plt.subplots(1, table["setting"].nunique(), figsize=(13, 3.4), sharey=True)
+    for ax, (setting, part) in zip(axes, table.groupby("setting", sort=False), strict=True):
+        labels = [f"{value:g}" for value in part["value"]]
+        for way in part.columns[2:]:
+            ax.plot(labels, part[way], marker="o", markersize=3, label=way)
+        ax.set_xlabel(str(setting))
+    axes[0].set_ylabel("mean F1, 8 populations")
+    axes[0].legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, dpi=90)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=40)
     parser.add_argument("--scan", action="store_true")
+    parser.add_argument("--figure", type=Path, help="draw the scan here")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     result: dict[str, object] = {
@@ -214,6 +233,8 @@ def main() -> None:
     print(json.dumps(result["rates"], indent=2))
     if options.scan:
         result["scan"] = scan(range(1000, 1000 + options.seeds))
+        if options.figure:
+            draw_scan(result["scan"], options.figure)
     if options.out:
         options.out.write_text(json.dumps(result, indent=2) + "\n")
 
