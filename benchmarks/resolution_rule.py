@@ -36,7 +36,6 @@ from cytoclust.numerics.stability import (
     recover,
 )
 from cytoclust.tl import resolution
-from cytoclust.tl.resolution import SCAN_EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from cytoclust.numerics.sketch import Edges
 
 RESOLUTIONS = list(resolution.RESOLUTIONS)
+DRAWN_EVENTS = 30_000  # of more, as many are drawn for the exact graph, to spare time
 LEVELS = (0.3, 1.4, 2.5, 4.0)
 
 
@@ -88,7 +88,7 @@ def judge(seed: int) -> dict[str, Any]:
     """Return stability and agreement with the truth at each resolution, per graph."""
     X, truth = lineage_tree(seed)
     rng = np.random.default_rng(seed)
-    drawn = np.sort(rng.choice(len(X), min(len(X), SCAN_EVENTS), replace=False))
+    drawn = np.sort(rng.choice(len(X), min(len(X), DRAWN_EVENTS), replace=False))
     found = nearest_neighbors(X[drawn], 14, rng=rng)
     edges = event_edges(jaccard_graph(found.rows))
     sketch = sketch_events(X, rng=rng)

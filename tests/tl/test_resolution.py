@@ -10,7 +10,7 @@ from sklearn.metrics import adjusted_rand_score
 
 import cytoclust as cc
 from cytoclust.errors import ArgumentError, MissingSlotError
-from cytoclust.tl import resolution
+from cytoclust.numerics import sketch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,17 +92,15 @@ def test_same_on_threads_and_after_files(tmp_path: Path) -> None:
     assert [label.get_text() for label in ax.get_xticklabels()] == ["0.2", "1"]
 
 
-def test_drawn_events_choose_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resolution, "SCAN_EVENTS", 700)
+def test_prototypes_choose_for_the_exact_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sketch, "EXACT_EVENTS", 1000)
     records = []
     for n_jobs in (1, 2):
         adata = events(3000)
         cc.tl.scan_resolutions(adata, leave_out_key="patient", n_replicates=4, n_jobs=n_jobs)
         records.append(adata.uns["cytoclust"]["scan_resolutions"])
     scan = records[0]
-    assert scan["params"]["n_events"] == 3000
-    assert len(np.unique(scan["events"])) == len(scan["labels"]) == 700
-    np.testing.assert_array_equal(scan["events"], records[1]["events"])
+    assert (scan["params"]["n_events"], scan["params"]["clustering"]) == (3000, "sketched")
     np.testing.assert_array_equal(scan["labels"], records[1]["labels"])
     pd.testing.assert_frame_equal(scan["table"], records[1]["table"])
     chosen = scan["table"].loc[scan["table"]["chosen"], "n_clusters"].tolist()
@@ -111,7 +109,7 @@ def test_drawn_events_choose_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     for verb in (cc.tl.leiden_sketched, cc.tl.leiden):
         verb(adata, resolution=None)
         found = adata.obs["leiden"].cat.codes.to_numpy()
-        assert adjusted_rand_score(scan["labels"], found[scan["events"]]) > 0.95
+        assert adjusted_rand_score(scan["labels"], found) > 0.95
         assert adjusted_rand_score(adata.obs["truth"], found) > 0.95
 
 

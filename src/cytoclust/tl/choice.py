@@ -38,9 +38,8 @@ def chosen_resolution(
         )
         raise ArgumentError(msg)
     resolution = float(chosen["resolution"])
-    every = len(wanted) == adata.n_obs
-    if every and nearest is None and chosen["n_neighbors"] == n_neighbors:
+    way = "exact" if nearest is None else "sketched"
+    if (chosen["clustering"], chosen["n_neighbors"]) == (way, n_neighbors):
         return resolution
-    scanned = np.arange(adata.n_obs) if every else np.asarray(scan["events"])
-    nodes = scanned if nearest is None else nearest[scanned]
-    return match_partition(graph, nodes.astype(np.int32), wanted, start=resolution)
+    nodes = np.arange(adata.n_obs, dtype=np.int32) if nearest is None else nearest
+    return match_partition(graph, nodes, wanted, start=resolution)

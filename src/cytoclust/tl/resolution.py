@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["cluster_stability", "scan_resolutions"]
 
-SCAN_EVENTS = 30_000  # of more, as many are drawn and scanned
 RESOLUTIONS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 4.0)
 
 
@@ -77,8 +76,8 @@ def scan_resolutions(  # noqa: PLR0913, the options of a public verb
         n_stable, share_stable, jaccard (mean over clusters), jaccard_events (mean over events),
         adjusted_rand, chosen; ``clusters``, one row per resolution and cluster: n_events, jaccard
         (mean over bootstrap samples), stable. With `leave_out_key` both add ``*_left_out``, and a
-        stable cluster is so in both ways. ``events`` int32, the rows scanned, and ``labels`` int32,
-        their clusters at the resolution chosen.
+        stable cluster is so in both ways. ``labels`` int32, each event's cluster at the
+        resolution chosen.
 
     Raises
     ------
@@ -90,16 +89,16 @@ def scan_resolutions(  # noqa: PLR0913, the options of a public verb
 
     Notes
     -----
-    The graph of up to 30,000 events is scanned, drawn from all where there are more; it is made
-    once. In a bootstrap sample each event counts as often as it is drawn, and so do its edges; every
-    sample is clustered at every resolution (two iterations), and each cluster is compared with its
-    best match there by Jaccard's index of their events. From a mean of 0.75 a cluster is stable [1]_.
-    Chosen is the finest resolution at which at least two thirds of the clusters are stable; if
-    there is none, the one with the largest share. ``tl.leiden(adata, resolution=None)`` and
-    ``tl.leiden_sketched`` take it; on a graph that was not scanned (prototypes, all of more than
-    30,000 events) they take the resolution at which the clusters chosen find their best matches.
-    0.75 is the usual limit of Jaccard's index; two thirds, and that 30,000 events are enough, come
-    from simulated lineages (benchmarks/README.md).
+    Up to 50,000 events are scanned on the graph of all events, more on that of prototypes
+    (`leiden_sketched`); it is made once. In a bootstrap sample each event counts as often as it is
+    drawn, and so do its edges; every sample is clustered at every resolution (two iterations), and
+    each cluster is compared with its best match there by Jaccard's index of their events. From a mean
+    of 0.75 a cluster is stable [1]_. Chosen is the finest resolution at which at least two thirds of
+    the clusters are stable; if there is none, the one with the largest share.
+    ``tl.leiden(adata, resolution=None)`` and ``tl.leiden_sketched`` take it; on the graph that was
+    not scanned they take the resolution at which the clusters chosen find their best matches. 0.75 is
+    the usual limit of Jaccard's index; two thirds come from simulated lineages
+    (benchmarks/README.md). Linear in events; about 60 bytes per event above 50,000 events.
 
     References
     ----------
@@ -116,6 +115,7 @@ def scan_resolutions(  # noqa: PLR0913, the options of a public verb
     >>> adata.obs["leiden"].nunique()
     3
     """
+    from cytoclust.numerics.sketch import EXACT_EVENTS
     from cytoclust.numerics.stability import choose, partitions
     from cytoclust.numerics.threads import thread_limit
 
@@ -125,11 +125,9 @@ def scan_resolutions(  # noqa: PLR0913, the options of a public verb
     X, names = checks.event_matrix(adata, markers, use_rep=use_rep)
     check_enough(len(X))
     generator = np.random.default_rng(rng)
-    events = _draw(len(X), generator)
-    if groups is not None:
-        groups = groups[0][events], groups[1]
     with thread_limit(n_jobs):
-        edges = _edges(X[events], n_neighbors, exact=True, rng=generator)
+        exact = len(X) <= EXACT_EVENTS
+        edges = _edges(X, n_neighbors, exact=exact, rng=generator)
         labels = partitions(edges.graph(), edges.nearest, wanted, rng=generator)
         judged = _replicate(
             edges, labels, wanted, n_replicates=n_replicates, groups=groups, rng=generator,
@@ -152,6 +150,7 @@ def scan_resolutions(  # noqa: PLR0913, the options of a public verb
         "resolution": chosen,
         "n_clusters": int(table["n_clusters"][table["chosen"]].iloc[0]),
         "n_events": adata.n_obs,
+        "clustering": "exact" if exact else "sketched",
         "n_replicates": n_replicates,
         "leave_out_key": leave_out_key,
         "n_neighbors": n_neighbors,
@@ -165,7 +164,6 @@ def scan_resolutions(  # noqa: PLR0913, the options of a public verb
         params,
         table=table,
         clusters=clusters,
-        events=events.astype(np.int32),
         labels=labels[wanted.index(chosen)],
     )
     return adata if copy else None
@@ -280,13 +278,6 @@ def cluster_stability(
         adjusted_rand=judged[0][0].rand,
     )
     return adata if copy else None
-
-
-def _draw(n_events: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Draw the events whose graph is scanned: all, if they are few enough."""
-    if n_events <= SCAN_EVENTS:
-        return np.arange(n_events)
-    return np.sort(rng.choice(n_events, SCAN_EVENTS, replace=False))
 
 
 def _edges(
