@@ -147,7 +147,7 @@ def place_events(
         indptr = np.arange(len(part) + 1, dtype=np.int64) * k
         weights = np.empty(distances.shape, dtype=np.float32)
         _memberships(indptr, distances.reshape(-1), weights.reshape(-1))
-        part += np.float32(0.0)  # -0 and 0 are one value, and so must be their bits
+        part = part + np.float32(0.0)  # -0 and 0 are one value, and so must be their bits
         keys = row_keys(part.view(np.uint32), seed)
         _place(near, weights, coordinates, out, start, a, b, keys, PLACEMENT_EPOCHS)
     return out

@@ -103,12 +103,14 @@ def modularity(
 
 def rank_by_size(labels: NDArray[np.integer]) -> NDArray[np.int32]:
     """Renumber labels from 0 by decreasing size; of equal sizes the one met first is first."""
-    _, first, codes, sizes = np.unique(
-        labels, return_index=True, return_inverse=True, return_counts=True
-    )
-    ranks = np.empty(len(sizes), dtype=np.int32)
-    ranks[np.lexsort((first, -sizes))] = np.arange(len(sizes), dtype=np.int32)
-    return ranks[codes.reshape(-1)]
+    sizes = np.bincount(labels)
+    first = np.zeros(len(sizes), dtype=np.int64)
+    first[labels[::-1]] = np.arange(len(labels) - 1, -1, -1)  # the last assignment stands
+    present = np.flatnonzero(sizes)
+    ranks = np.zeros(len(sizes), dtype=np.int32)
+    order = np.lexsort((first[present], -sizes[present]))
+    ranks[present[order]] = np.arange(len(present), dtype=np.int32)
+    return ranks[labels]
 
 
 Level = tuple["NDArray[np.int64]", "NDArray[np.int32]", "NDArray[np.floating]"]

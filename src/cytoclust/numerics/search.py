@@ -29,9 +29,11 @@ CHUNK = 1 << 16  # queries per kernel call, which bounds the memory of their pro
 
 
 def padded(rows: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Copy rows to float32 C order, zero columns added up to a multiple of four."""
+    """Return rows in float32 C order, zero columns added up to a multiple of four; copied if need be."""
     n_rows, n_columns = rows.shape
     width = max(LANES, -(-n_columns // LANES) * LANES)
+    if width == n_columns and rows.dtype == np.float32 and rows.flags.c_contiguous:
+        return np.asarray(rows, dtype=np.float32)
     out = np.zeros((n_rows, width), dtype=np.float32)
     out[:, :n_columns] = rows
     return out
