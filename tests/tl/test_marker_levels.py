@@ -9,6 +9,8 @@ import pytest
 
 from cytoclust import schema, tl
 from cytoclust.errors import ArgumentError, MissingSlotError
+from cytoclust.tl.marker_levels import alignment
+from cytoclust.tl.phenotype_panel import read_panel
 
 MARKERS = ["CD3", "CD19", "CD14", "CD56", "CD4", "CD8", "CD45", "CD25"]
 PROFILES = {
@@ -117,3 +119,21 @@ def test_a_table_that_was_not_recorded_is_refused() -> None:
         tl.call_markers(draw(), cutoffs=pd.DataFrame({"marker": ["CD3"]}))
     with pytest.raises(ArgumentError, match="must be one that annotate_phenotypes recorded"):
         tl.annotate_phenotypes(draw(), cluster_key=None, cutoffs=pd.DataFrame({"marker": ["CD3"]}))
+
+
+@pytest.mark.parametrize(("moved", "aligned"), [(0.6, True), (3.3, False)])
+def test_a_cut_at_another_dent_is_no_shift_of_the_staining(moved: float, *, aligned: bool) -> None:
+    # pDC in one compartment draw the CD123 cut between dim and bright: nothing was stained brighter
+    rng = np.random.default_rng(0)
+    values = np.where(rng.random((4000, 3)) < 0.4, 4.0, 0.3) + rng.normal(0, 0.4, (4000, 3))
+    adata = ad.AnnData(values.astype(np.float32))
+    adata.var["marker"] = ["CD123", "CD3", "CD19"]
+    adata.obs["compartment"] = np.repeat(["PB", "BM"], 2000)
+    tl.call_markers(adata, compartment_key="compartment")
+    record = adata.uns["cytoclust"]["call_markers"]
+    row = record["cutoffs"].query("marker == 'CD123' and compartment == 'all'").copy()
+    row[["cut_positive", "high_mean"]] += moved
+    row["compartment"] = "BM"
+    record["cutoffs"] = pd.concat([record["cutoffs"], row], ignore_index=True)
+    shifts = alignment(adata, read_panel(adata)).get("shifts", {})
+    assert ("CD123" in shifts) == aligned

@@ -284,6 +284,8 @@ def alignment(adata: AnnData, panel: Panel) -> dict[str, Any]:
         moved = float(row["cut_positive"] - whole["cut_positive"])
         along = float(row["high_mean"] - whole["high_mean"])
         alike = np.isfinite(scale) and abs(moved - along) <= SAME_SHIFT * scale
+        # a move by more than half the groups' distance is to another dent, not of the staining
+        alike &= abs(moved) <= 0.5 * float(whole["high_mean"] - whole["low_mean"])
         if marker in panel.columns and row["compartment"] in numbers and alike:
             shift = shifts.setdefault(marker, np.zeros(len(numbers), dtype=np.float32))
             shift[numbers[row["compartment"]]] = moved
