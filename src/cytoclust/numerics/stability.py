@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 STABLE = 0.75  # Jaccard from which a cluster counts as found again (Hennig 2008)
 REPLICATE_RUNS = 2  # of Leiden in a replicate; further ones hardly change what is found again
 MATCH_STEPS = range(-3, 6)  # quarters of an octave around a resolution that another graph may need
-STABLE_SHARE = 2 / 3  # of the clusters, from which a resolution counts as stable
+STABLE_SHARE = 0.75  # of the clusters, from which a resolution counts as stable
 
 
 class Recovery(NamedTuple):

@@ -93,12 +93,12 @@ def scan_resolutions(  # noqa: PLR0913, the options of a public verb
     (`leiden_sketched`); it is made once. In a bootstrap sample each event counts as often as it is
     drawn, and so do its edges; every sample is clustered at every resolution (two iterations), and
     each cluster is compared with its best match there by Jaccard's index of their events. From a mean
-    of 0.75 a cluster is stable [1]_. Chosen is the finest resolution at which at least two thirds of
-    the clusters are stable; if there is none, the one with the largest share.
+    of 0.75 a cluster is stable [1]_. Chosen is the finest resolution at which at least three quarters
+    of the clusters are stable; if there is none, the one with the largest share.
     ``tl.leiden(adata, resolution=None)`` and ``tl.leiden_sketched`` take it; on the graph that was
-    not scanned they take the resolution at which the clusters chosen find their best matches. 0.75 is
-    the usual limit of Jaccard's index; two thirds come from simulated lineages
-    (benchmarks/README.md). Linear in events; about 60 bytes per event above 50,000 events.
+    not scanned they take the resolution at which the clusters chosen find their best matches. Both
+    numbers, 0.75, are the usual ones for Jaccard's index; how rules of this kind do on simulated
+    lineages stands in benchmarks/README.md. Linear in events; about 60 bytes per event above 50,000 events.
 
     References
     ----------
