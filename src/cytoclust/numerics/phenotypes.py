@@ -192,10 +192,12 @@ def log_densities(values: np.ndarray, model: Components) -> np.ndarray:
     return logs
 
 
-@numba.njit(cache=True, parallel=True)
+@numba.njit(
+    cache=True
+)  # called thousands of times: on a busy machine waiting for threads costs more
 def take_column(values, column, rows, out):  # type: ignore[no-untyped-def]  # noqa: PLR0917
     """Copy one column of some rows; out (n_rows,)."""
-    for i in numba.prange(len(rows)):
+    for i in range(len(rows)):
         out[i] = values[rows[i], column]
 
 
