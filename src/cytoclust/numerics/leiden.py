@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
 Objective = Literal["modularity", "cpm"]
 MAX_ITERATIONS = 100  # of a run "until stable"; reached by no graph seen so far
-STABLE = (
-    5e-5  # an iteration that gains less, relative to all weight (1e-4 of modularity), is the last
-)
+# an iteration that gains less than this share of all weight (1e-4 of modularity) is the last
+STABLE = 5e-5
 BLOCK = 4096  # nodes whose terms are summed together, so that sums do not depend on threads
 
 
@@ -47,7 +46,7 @@ def leiden(
         "modularity" (against the configuration model) or "cpm" (constant Potts model).
     n_iterations
         Runs of the whole algorithm, each from the communities of the last; -1 runs until stable:
-        until an iteration gains less than 1e-5 of all weight (2e-5 of modularity).
+        until an iteration gains less than 5e-5 of all weight (1e-4 of modularity).
     node_sizes
         Events per node for "cpm", (n_nodes,); 1 by default.
 
