@@ -29,7 +29,7 @@ FIRST = {  # what a verb works on comes first: events, a path, or a table of res
     "simulate": {"folder"}, "pipeline": {"samples"},
 }  # fmt: skip
 LAYER = {
-    "errors": 0, "schema": 0, "checks": 1, "numerics": 1, "markers": 1, "get": 2, "io": 3, "pp": 3, "tl": 3,
+    "errors": 0, "schema": 0, "progress": 0, "checks": 1, "numerics": 1, "markers": 1, "get": 2, "io": 3, "pp": 3, "tl": 3,
     "pl": 3, "definitions": 3, "simulate": 4, "report": 4, "checkpoints": 4, "outputs": 4, "pipeline": 5, "demo": 6, "cli": 7,
 }  # fmt: skip
 

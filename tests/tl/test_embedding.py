@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import anndata as ad
@@ -12,6 +13,7 @@ import cytoclust as cc
 from cytoclust.errors import ArgumentError, MissingSlotError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -107,3 +109,24 @@ def test_refusals() -> None:
     adata.X[3, 1] = np.nan
     with pytest.raises(ArgumentError, match="CD1"):
         cc.tl.umap_sketched(adata)
+
+
+def test_progress_counts_every_epoch_and_changes_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adata, plain = events(60), events(60)
+    counts: list[int] = []
+
+    @contextmanager
+    def bar(label: str, total: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
+        assert (label, total, shown) == ("umap", 7, True)
+        yield counts.append
+
+    for one in (adata, plain):
+        cc.pp.neighbors(one, 5, use_rep="X")
+    cc.tl.umap(plain, n_epochs=7, progress=True)
+    monkeypatch.setattr("cytoclust.tl.embedding.progress_bar", bar)
+    cc.tl.umap(adata, n_epochs=7, progress=True)
+    assert counts == [1] * 7
+    assert np.array_equal(adata.obsm["X_umap"], plain.obsm["X_umap"])
+    assert capsys.readouterr().out == ""

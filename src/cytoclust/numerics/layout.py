@@ -21,6 +21,8 @@ from cytoclust.numerics.search import CHUNK, padded
 from cytoclust.numerics.threads import thread_limit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 PLACEMENT_EPOCHS = 15  # twice as many preserve neighbours no better on the real sets
@@ -37,6 +39,7 @@ def embed_graph(
     min_dist: float = 0.3,
     spread: float = 1.0,
     n_epochs: int | None = None,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> NDArray[np.float32]:
     """Lay out a neighbour graph in two dimensions as UMAP does.
 
@@ -52,6 +55,8 @@ def embed_graph(
         UMAP's: how close points may lie, and the scale of the layout.
     n_epochs
         By default 500 up to 10,000 events, else 200, as umap-learn.
+    progress
+        Called after each epoch with 1.
 
     Returns
     -------
@@ -66,7 +71,7 @@ def embed_graph(
     graph = fuzzy_graph(distances)
     a, b = curve(min_dist, spread)
     points = initial_layout(graph, X, rng=rng)
-    epochs = n_epochs or (500 if len(X) <= 10_000 else 200)
+    epochs = n_epochs or default_epochs(len(X))
     # an edge so weak that it would never pull is left out, as umap-learn does
     graph.data[graph.data < graph.data.max(initial=0.0) / epochs] = 0.0
     graph.eliminate_zeros()
@@ -79,7 +84,13 @@ def embed_graph(
         alpha = np.float32(1.0 - epoch / epochs)
         _move_points(points, new, indptr, indices, pulls, a, b, alpha, epoch, seed)
         points, new = new, points
+        progress(1)
     return points - points.mean(axis=0, dtype=np.float64).astype(np.float32)
+
+
+def default_epochs(n_events: int) -> int:
+    """Return umap-learn's number of epochs: 500 up to 10,000 events, else 200."""
+    return 500 if n_events <= 10_000 else 200
 
 
 def embed_landmarks(

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from cytoclust import checks, schema
 from cytoclust.errors import ArgumentError
+from cytoclust.progress import progress_bar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
     from anndata import AnnData
 
@@ -104,7 +104,7 @@ def neighbors(
     checks.check_one_of("metric", metric, ("euclidean",))
     X, names = checks.event_matrix(adata, markers, use_rep=use_rep)
     _check_count(n_neighbors, len(X))
-    with thread_limit(n_jobs), _bar(len(X), shown=progress) as advance:
+    with thread_limit(n_jobs), progress_bar("neighbors", len(X), shown=progress) as advance:
         generator = np.random.default_rng(rng)
         found = nearest_neighbors(X, n_neighbors - 1, rng=generator, progress=advance)
         distances, weights = distance_graph(found), jaccard_graph(found.rows)
@@ -129,17 +129,6 @@ def neighbors(
     }
     checks.logger.info("neighbors: %d events, %s", len(X), params["method"])
     return adata if copy else None
-
-
-@contextmanager
-def _bar(n_events: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
-    """Count events on a progress bar; it is gone afterwards, also when interrupted."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), disable=not shown, transient=True) as bar:
-        task = bar.add_task("neighbors", total=n_events)
-        yield lambda n: bar.advance(task, n)
 
 
 def _check_count(n_neighbors: int, n_events: int) -> None:

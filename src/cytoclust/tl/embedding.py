@@ -8,6 +8,7 @@ import numpy as np
 
 from cytoclust import checks, schema
 from cytoclust.errors import ArgumentError
+from cytoclust.progress import progress_bar
 from cytoclust.tl.clustering import graph_matrix
 from cytoclust.tl.references import forget, reference_facts
 
@@ -31,6 +32,7 @@ def umap(
     key_added: str = schema.UMAP,
     rng: int | np.random.Generator | None = 0,
     n_jobs: int | None = None,
+    progress: bool = False,
     copy: bool = False,
 ) -> AnnData | None:
     """Embed every event with UMAP on the neighbour graph that is there.
@@ -51,6 +53,8 @@ def umap(
         Seed of start and of random repulsion.
     n_jobs
         Threads; None takes all processors. The result does not depend on it.
+    progress
+        Show a progress bar on standard error.
     copy
         Return a changed copy and leave `adata` as it is.
 
@@ -89,7 +93,7 @@ def umap(
     >>> adata.obsm["X_umap"].shape
     (100, 2)
     """
-    from cytoclust.numerics.layout import embed_graph
+    from cytoclust.numerics.layout import default_epochs, embed_graph
     from cytoclust.numerics.mapping import draw_landmarks
     from cytoclust.numerics.threads import thread_limit
 
@@ -101,14 +105,16 @@ def umap(
     distances = adata.obsp[graph["distances_key"]].tocsr()
     X, names, use_rep = graph_matrix(adata, neighbors_key)
     generator = np.random.default_rng(rng)
-    with thread_limit(n_jobs):
+    epochs = n_epochs or default_epochs(len(X))
+    with thread_limit(n_jobs), progress_bar("umap", epochs, shown=progress) as advance:
         points = embed_graph(
             distances,
             X,
             rng=generator,
             min_dist=min_dist,
             spread=spread,
-            n_epochs=n_epochs,
+            n_epochs=epochs,
+            progress=advance,
         )
         landmarks = draw_landmarks(X, LANDMARKS, rng=generator)
     adata = adata.copy() if copy else adata

@@ -9,6 +9,7 @@ import pandas as pd
 
 from cytoclust import checks, schema
 from cytoclust.errors import ArgumentError
+from cytoclust.progress import progress_bar
 from cytoclust.tl.clustering import check_enough, check_neighbors, step_name
 from cytoclust.tl.stability_tables import cluster_rows, resolution_rows
 
@@ -319,9 +320,6 @@ def _replicate(
     progress: bool,
 ) -> list[list[Recovery]]:
     """Judge partitions by bootstrap and, with groups, by leaving one out."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from cytoclust.numerics.stability import bootstrap_weights, left_out_weights, recover
 
     ways = [bootstrap_weights(len(edges.nearest), n_replicates, rng=rng)]
@@ -329,11 +327,10 @@ def _replicate(
     if groups is not None:
         ways.append(left_out_weights(groups[0]))
         total += len(groups[1])
-    with Progress(console=Console(stderr=True), disable=not progress, transient=True) as bar:
-        task = bar.add_task("stability", total=total)
+    with progress_bar("stability", total, shown=progress) as advance:
         return [
             recover(
-                edges, labels, resolutions, way, rng=rng, progress=lambda: bar.advance(task)
+                edges, labels, resolutions, way, rng=rng, progress=lambda: advance(1)
             )
             for way in ways
         ]  # fmt: skip
