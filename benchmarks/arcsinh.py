@@ -40,6 +40,7 @@ def speeds(variants: dict[str, tuple[int, Callable[[], object]]], reset: Callabl
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(repeats + 1):
         for name, (threads, run) in variants.items():
+            time.sleep(0.1)  # threads of BLAS spin for a while after a product
             reset()
             with thread_limit(threads):
                 start = time.perf_counter()
