@@ -99,6 +99,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     rows = [row for row in result["rows"] if "seconds" in row and "peak_mb" in row]
+    rows = [row for row in rows if "run_events" not in row]  # a study of its own size
     names = list(dict.fromkeys(row["comparison"] for row in rows))
     if not names:
         return
