@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import resource
+import signal
 import sys
 import time
 import warnings
@@ -371,16 +372,38 @@ def umap_cytoclust_sketched(folder: Path, options: Options) -> dict[str, Any]:
     return cost | {"preservation": preservation(folder, found)}
 
 
+class Stopped(Exception):  # noqa: N818, not an error
+    """The time that a piece was given is over."""
+
+
+def stop(*_: object) -> None:
+    raise Stopped
+
+
 @piece
 def umap_scanpy(folder: Path, options: Options) -> dict[str, Any]:
-    """scanpy.tl.umap, its neighbours given."""
+    """scanpy.tl.umap, its neighbours given; stopped where it takes longer than `stop_after` seconds."""
     import scanpy as sc
 
     small, adata = annotated(warm_events(folder)[:3000]), annotated(events(folder))
     for one in (small, adata):
         sc.pp.neighbors(one, n_neighbors=15, use_rep="X")
     sc.tl.umap(small)
-    _, cost = timed(lambda: sc.tl.umap(adata))
+    signal.signal(signal.SIGALRM, stop)
+
+    def work() -> bool:
+        signal.alarm(options.get("stop_after", 0))
+        try:
+            sc.tl.umap(adata)
+        except Stopped:
+            return False
+        finally:
+            signal.alarm(0)
+        return True
+
+    done, cost = timed(work)
+    if not done:
+        return cost | {"stopped": True}
     return cost | {"preservation": preservation(folder, adata.obsm["X_umap"])}
 
 

@@ -35,7 +35,8 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     lines = ["| piece | events x channels | " + " | ".join(columns) + " |"]
     lines.append("|---" * (len(columns) + 2) + "|")
     for row in rows:
-        cells = [row["piece"].replace("_", " "), f"{row['events']:,} x {row['channels']}"]
+        stopped = ", stopped" if row.get("stopped") else ""
+        cells = [row["piece"].replace("_", " ") + stopped, f"{row['events']:,} x {row['channels']}"]
         cells += ["" if row.get(name) is None else f"{row[name]:,}" for name in columns]
         lines.append("| " + " | ".join(cells) + " |")
     return lines

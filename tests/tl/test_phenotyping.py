@@ -428,3 +428,14 @@ def test_real_pregated_and_mass_data(shared: Path) -> None:
         gate = np.char.find(truth.astype(str), label) >= 0
         hit = found == name
         assert 2 * (gate & hit).sum() / (gate.sum() + hit.sum()) > 0.93, label
+
+
+def test_known_negatives_that_the_definitions_lack_are_left_out() -> None:
+    """Monocytes are known to lack CD3; `human_lymphoid` has none."""
+    rng = np.random.default_rng(0)
+    profiles = np.repeat([[4.0, 4, 0, 0], [4, 0, 4, 0], [0, 0, 0, 4]], 200, axis=0)
+    adata = ad.AnnData((profiles + rng.normal(0, 0.4, (600, 4))).astype(np.float32))
+    adata.var["marker"] = ["CD3", "CD4", "CD8", "CD19"]
+    tl.annotate_phenotypes(adata, "human_lymphoid", cluster_key=None)
+    truth = np.repeat(["CD4 T", "CD8 T", "B cell"], 200)
+    assert (adata.obs["phenotype"].astype(str).to_numpy() == truth).mean() > 0.95

@@ -127,7 +127,8 @@ class Walk:
         wider = self.wider(marker, parent) if parent else None
         positive = wider.high.mean if wider is not None else np.nan
         lineage = set(self.definitions.path(parent)) if parent else set()
-        names = self.definitions.negative.get(marker, ())
+        known = self.definitions.populations
+        names = [name for name in self.definitions.negative.get(marker, ()) if name in known]
         kin = {n for n in names if parent and parent in self.definitions.path(n) and n != parent}
         # cells of the same lineage first: their background is that of the events to be split
         for name in sorted(names, key=lambda n: n not in kin):
