@@ -260,6 +260,7 @@ def test_single_sample_without_comparison(study: Path, tmp_path: Path) -> None:
     assert (out / "report.html").stat().st_size > 10_000
     assert {path.name for path in (out / "tables").iterdir()} == {
         "counts.csv",
+        "lineages.csv",
         "phenotypes.csv",
         "qc.csv",
     }

@@ -128,7 +128,7 @@ def test_the_same_run_again_says_so(study: Path, finished: dict[str, object]) ->
     shown = runner.invoke(app, ["run", *options, *places, *DESIGN])  # the same said in options
     assert shown.exit_code == 0, shown.output
     assert "Nothing to compute" in shown.stdout
-    assert "populations changed in abundance" in shown.stdout
+    assert "changed in abundance (false discovery rate 5 %)" in shown.stdout
     assert (study / "results" / "run.json").stat().st_mtime_ns == stamp
     facts = json.loads(runner.invoke(app, ["run", str(study), "--json", "--quiet"]).stdout)
     assert facts == {**finished, "status": "unchanged"}
