@@ -10,7 +10,7 @@ phenograph are installed (`pip install 'cytoclust[peers]'`), if they are not in 
 names a folder of gated real sets to score as well. Writes JSON, tables and a figure on log axes to
 benchmarks/results/ (`--out` elsewhere). Peers that need more than some minutes stop at the size in
 LIMITS, where cytoclust is measured too: a ratio is only formed between pieces of the same size and run.
-scanpy's UMAP is stopped after 300 seconds, and the ratio is then the least that it can be.
+scanpy's UMAP is stopped after 180 seconds, and the ratio is then the least that it can be.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ COMPARISONS: dict[str, tuple[list[str], dict[str, Any]]] = {
          "cluster_phenograph"],
         {"iterations": 2},
     ),
-    "umap": (["umap_cytoclust_sketched", "umap_scanpy", "umap_learn"], {"stop_after": 300}),
+    "umap": (["umap_cytoclust_sketched", "umap_scanpy", "umap_learn"], {"stop_after": 180}),
     "pipeline": (["pipeline_cytoclust"], {"patients": 6}),
 }  # fmt: skip
 PEERS = {"cluster_flowsom": "flowsom", "cluster_phenograph": "phenograph", "neighbors_faiss_ivf": "faiss",
