@@ -29,8 +29,9 @@ FIRST = {  # what a verb works on comes first: events, a path, or a table of res
     "simulate": {"folder"}, "pipeline": {"samples"},
 }  # fmt: skip
 LAYER = {
-    "errors": 0, "schema": 0, "progress": 0, "checks": 1, "numerics": 1, "markers": 1, "get": 2, "io": 3, "pp": 3, "tl": 3,
-    "pl": 3, "definitions": 3, "simulate": 4, "report": 4, "checkpoints": 4, "outputs": 4, "pipeline": 5, "demo": 6, "cli": 7,
+    "errors": 0, "schema": 0, "progress": 0, "checks": 1, "numerics": 1, "markers": 1, "chunks": 2, "get": 3, "io": 4,
+    "pp": 4, "tl": 4, "pl": 4, "definitions": 4, "simulate": 5, "report": 5, "checkpoints": 5, "outputs": 5, "pipeline": 6,
+    "demo": 7, "cli": 8,
 }  # fmt: skip
 
 

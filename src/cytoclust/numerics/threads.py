@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numba
+import numpy as np
 from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
@@ -32,3 +33,33 @@ def thread_limit(n_jobs: int | None = None) -> Iterator[int]:
             yield wanted
     finally:
         numba.set_num_threads(before)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run the block on one thread in numba; for one of several threads that work side by side."""
+    before = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
+
+
+def concurrent_threads() -> int:
+    """Count the threads that may call numba side by side: as many as were asked for, or one.
+
+    Numba's own "workqueue", which is taken where neither OpenMP nor TBB is there, can serve one
+    caller at a time.
+    """
+    _start_threads(np.zeros(2))
+    if numba.threading_layer() == "workqueue":
+        return 1
+    return int(numba.get_num_threads())
+
+
+@numba.njit(parallel=True, cache=True)
+def _start_threads(values):  # type: ignore[no-untyped-def]
+    """Make numba choose its threading layer."""
+    for i in numba.prange(len(values)):
+        values[i] += 1.0

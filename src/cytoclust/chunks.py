@@ -1,0 +1,235 @@
+"""The events of a study block by block: held in memory, or read when they are needed.
+
+Verbs that are linear in events work through `map_blocks`: a function of one block, applied to all.
+Values in memory are looped over; a Dask array is worked through by the active Dask client, or
+by threads of this process. Results come back in the order of the blocks, whoever finished first.
+
+Models (prototypes, cut-offs, rules) are fitted on a pool of evenly spaced events, which is every event
+up to a million; whatever is fitted is then applied to every event, block by block.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from cytoclust.progress import progress_bar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    Rows = slice | NDArray[np.intp]
+
+__all__ = ["is_lazy", "map_blocks", "pool_rows", "row_blocks", "take_rows"]
+
+POOL_EVENTS: Final = 1_000_000
+BLOCK_EVENTS: Final = 1 << 20  # of values in memory: bounds what is worked out at one time
+
+
+def is_lazy(values: object) -> bool:
+    """Tell whether values are a Dask array, which is read when it is needed."""
+    return type(values).__module__.partition(".")[0] == "dask"
+
+
+def pool_rows(n_events: int) -> NDArray[np.int64]:
+    """Return the evenly spaced events that models are fitted on, increasing; all up to a million."""
+    if n_events <= POOL_EVENTS:
+        return np.arange(n_events, dtype=np.int64)
+    return (np.arange(POOL_EVENTS, dtype=np.int64) * n_events) // POOL_EVENTS
+
+
+def row_blocks(values: Any) -> list[slice]:
+    """Return the blocks that values are worked through in: the chunks of a Dask array, in order."""
+    sizes: Iterable[int]
+    if is_lazy(values):
+        sizes = values.chunks[0]
+    else:
+        whole, rest = divmod(len(values), BLOCK_EVENTS)
+        sizes = [BLOCK_EVENTS] * whole + [rest] * (rest > 0)
+    ends = np.cumsum(list(sizes), dtype=np.int64).tolist()
+    starts = [0, *ends[:-1]]
+    return [slice(start, end) for start, end in zip(starts, ends, strict=True) if end > start]
+
+
+def map_blocks(
+    function: Callable[..., Any],
+    values: Any,
+    *arguments: Sequence[Any],
+    blocks: Sequence[Rows] | None = None,
+    columns: Sequence[int] | NDArray[np.integer] | None = None,
+    label: str = "",
+    progress: bool = False,
+) -> list[Any]:
+    """Apply a function to every block of values, in any order, and return its results in theirs.
+
+    Parameters
+    ----------
+    function
+        Called with the block, (n_rows, n_columns) of the dtype of `values`, not to be changed,
+        and with the block's element of each of `arguments`. For workers elsewhere it must be
+        possible to pickle it, so it must not hold an AnnData.
+    values
+        (n_events, n_channels), in memory or a Dask array.
+    arguments
+        Further arguments, one element per block each.
+    blocks
+        Rows of each block; by default those of `row_blocks`. A Dask array wants slices.
+    columns
+        Channels to hand over; all by default.
+    label, progress
+        What a progress bar says, and whether it is shown.
+
+    Returns
+    -------
+    list
+        One result per block.
+    """
+    blocks = row_blocks(values) if blocks is None else blocks
+    chosen = None if columns is None else np.asarray(columns, dtype=np.intp)
+    if is_lazy(values):
+        return _map_lazy(
+            function, values, arguments, blocks=blocks, columns=chosen, label=label, shown=progress
+        )
+    results = []
+    with progress_bar(label, len(blocks), shown=progress) as advance:
+        for rows, *own in zip(blocks, *arguments, strict=True):
+            block = values[rows] if chosen is None else values[rows][:, chosen]
+            results.append(function(_dense(block), *own))
+            advance(1)
+    return results
+
+
+def take_rows(
+    values: Any,
+    rows: NDArray[np.integer],
+    columns: Sequence[int] | NDArray[np.integer] | None = None,
+) -> NDArray[Any]:
+    """Return some events, (n_rows, n_columns) C-order; `rows` must be increasing for a Dask array."""
+    n_columns = values.shape[1] if columns is None else len(columns)
+    if not is_lazy(values):
+        chosen = values[rows] if columns is None else values[rows][:, columns]
+        return np.ascontiguousarray(_dense(chosen))
+    blocks = row_blocks(values)
+    bounds = np.searchsorted(rows, [block.start for block in blocks] + [values.shape[0]])
+    wanted = [i for i in range(len(blocks)) if bounds[i + 1] > bounds[i]]
+    local = [rows[bounds[i] : bounds[i + 1]] - blocks[i].start for i in wanted]
+    parts = map_blocks(
+        _pick_rows, values, local, blocks=[blocks[i] for i in wanted], columns=columns
+    )
+    return np.concatenate(parts) if parts else np.empty((0, n_columns), dtype=values.dtype)
+
+
+def _pick_rows(block: NDArray[Any], rows: NDArray[np.integer]) -> NDArray[Any]:
+    return np.ascontiguousarray(block[rows])
+
+
+def _dense(block: Any) -> NDArray[Any]:
+    return np.asarray(block.toarray() if hasattr(block, "toarray") else block)
+
+
+def _map_lazy(
+    function: Callable[..., Any],
+    values: Any,
+    arguments: Sequence[Sequence[Any]],
+    *,
+    blocks: Sequence[Rows],
+    columns: NDArray[np.intp] | None,
+    label: str,
+    shown: bool,
+) -> list[Any]:
+    """Make one task per block, which reads its chunks and works on them, and run them all."""
+    import dask
+
+    chunks = values.rechunk({1: -1}).to_delayed(optimize_graph=True)[:, 0]
+    bounds = np.concatenate([[0], np.cumsum(values.chunks[0])])
+    call = dask.delayed(_Task(function, columns), pure=False, traverse=False)
+    tasks = []
+    for rows, *own in zip(blocks, *arguments, strict=True):
+        if not isinstance(rows, slice):
+            msg = "blocks of a Dask array must be slices"
+            raise TypeError(msg)
+        first = int(np.searchsorted(bounds, rows.start, side="right")) - 1
+        last = max(int(np.searchsorted(bounds, rows.stop, side="left")), first + 1)
+        place = slice(rows.start - int(bounds[first]), rows.stop - int(bounds[first]))
+        tasks.append(call(place, list(chunks[first:last]), *own))
+    with progress_bar(label, len(tasks), shown=shown) as advance:
+        return run_tasks(tasks, advance)
+
+
+class _Task:
+    """A function of one block, as a worker runs it: on one thread, since blocks run side by side."""
+
+    def __init__(
+        self, function: Callable[..., Any], columns: NDArray[np.intp] | None = None
+    ) -> None:
+        self.function = function
+        self.columns = columns
+
+    def __call__(self, place: slice, chunks: list[NDArray[Any]], *own: Any) -> Any:
+        from cytoclust.numerics.threads import one_thread
+
+        whole = chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
+        block = whole[place]
+        if self.columns is not None:
+            block = block[:, self.columns]
+        with one_thread():
+            return self.function(block, *own)
+
+
+def active_client() -> Any:
+    """Return the active Dask client, or None: then threads of this process do the work."""
+    import sys
+
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import default_client
+
+    try:
+        return default_client()
+    except ValueError:
+        return None
+
+
+def run_tasks(tasks: Sequence[Any], advance: Callable[[int], None]) -> list[Any]:
+    """Run delayed tasks on the active client or on threads; results in the order of the tasks."""
+    client = active_client()
+    if client is not None:
+        return _run_on_client(client, tasks, advance)
+    import dask
+    from dask.callbacks import Callback
+    from threadpoolctl import threadpool_limits
+
+    from cytoclust.numerics.threads import concurrent_threads
+
+    names = {task.key for task in tasks}
+
+    def finished(key: Any, *_: object) -> None:
+        if key in names:
+            advance(1)
+
+    with Callback(posttask=finished), threadpool_limits(limits=1):
+        # a task is whole as it is: nothing is left to optimise
+        found = dask.compute(
+            *tasks, scheduler="threads", num_workers=concurrent_threads(), optimize_graph=False
+        )
+    return list(found)
+
+
+def _run_on_client(client: Any, tasks: Sequence[Any], advance: Callable[[int], None]) -> list[Any]:
+    """Submit tasks in order; what a lost worker did is done again, and each result counts once."""
+    import warnings
+
+    from distributed import as_completed
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
+        futures = client.compute(list(tasks), optimize_graph=False)
+    try:
+        for _ in as_completed(futures):
+            advance(1)
+        return list(client.gather(futures))
+    finally:
+        client.cancel(futures)
