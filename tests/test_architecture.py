@@ -24,7 +24,7 @@ SOURCE = Path(cc.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 ROOMS = ("io", "pp", "tl", "pl", "get", "simulate", "report", "pipeline")
 FIRST = {  # what a verb works on comes first: events, a path, or a table of results
-    "io": {"adata", "path", "samples"}, "pp": {"adata"}, "get": {"data"}, "report": {"adata"},
+    "io": {"adata", "path", "samples", "store"}, "pp": {"adata"}, "get": {"data"}, "report": {"adata"},
     "tl": {"adata", "data", "result", "samples"}, "pl": {"adata", "calls", "data", "plot", "result", "table"},
     "simulate": {"folder"}, "pipeline": {"samples"},
 }  # fmt: skip

@@ -10,20 +10,26 @@ up to a million; whatever is fitted is then applied to every event, block by blo
 
 from __future__ import annotations
 
+import uuid
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import pandas as pd
 
 from cytoclust.progress import progress_bar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from anndata import AnnData
     from numpy.typing import NDArray
 
     Rows = slice | NDArray[np.intp]
 
-__all__ = ["is_lazy", "map_blocks", "pool_rows", "row_blocks", "take_rows"]
+__all__ = [
+    "group_rows", "is_lazy", "map_blocks", "pool_rows", "put_events", "row_blocks", "take_rows", "transform_blocks",
+]  # fmt: skip
 
 POOL_EVENTS: Final = 1_000_000
 BLOCK_EVENTS: Final = 1 << 20  # of values in memory: bounds what is worked out at one time
@@ -52,6 +58,86 @@ def row_blocks(values: Any) -> list[slice]:
     ends = np.cumsum(list(sizes), dtype=np.int64).tolist()
     starts = [0, *ends[:-1]]
     return [slice(start, end) for start, end in zip(starts, ends, strict=True) if end > start]
+
+
+def group_rows(codes: NDArray[np.integer], n_groups: int) -> list[Rows]:
+    """Return the rows of each group (codes 0..n-1): a slice where they are side by side.
+
+    Parameters
+    ----------
+    codes
+        (n_events,) group of each event; below 0: of none.
+    n_groups
+        Number of groups, also of those without events.
+    """
+    edges = np.flatnonzero(codes[1:] != codes[:-1]) + 1
+    starts = np.concatenate([[0], edges]).astype(np.intp)[: len(codes)]
+    ends = np.append(starts[1:], len(codes))
+    owners = codes[starts]
+    if len(np.unique(owners)) == len(owners):
+        found: list[Rows] = [slice(0, 0)] * n_groups
+        for owner, start, end in zip(owners.tolist(), starts.tolist(), ends.tolist(), strict=False):
+            if owner >= 0:
+                found[owner] = slice(start, end)
+        return found
+    order = np.argsort(codes, kind="stable")
+    bounds = np.searchsorted(codes[order], np.arange(n_groups + 1))
+    return [together(order[bounds[i] : bounds[i + 1]]) for i in range(n_groups)]
+
+
+def together(rows: NDArray[np.intp]) -> Rows:
+    """Return increasing rows as a slice if they are side by side."""
+    if rows.size == 0 or rows[-1] - rows[0] + 1 != rows.size:
+        return rows if rows.size else slice(0, 0)
+    return slice(int(rows[0]), int(rows[0]) + rows.size)
+
+
+def transform_blocks(
+    function: Callable[..., Any],
+    values: Any,
+    *arguments: Sequence[Any],
+    n_rows: Sequence[int] | None = None,
+) -> Any:
+    """Return the Dask array that a function makes of every block when it is read.
+
+    Parameters
+    ----------
+    function
+        Called with the block (not to be changed) and its element of each of `arguments`; returns a
+        block of as many columns.
+    values
+        Dask array, (n_events, n_channels).
+    arguments
+        Further arguments, one element per chunk each, also of empty ones.
+    n_rows
+        Rows of each new block; by default as many as before.
+    """
+    import dask.array as da
+    from dask.highlevelgraph import HighLevelGraph
+
+    values = values.rechunk({1: -1})
+    name = f"{getattr(function, '__name__', 'block').strip('_')}-{uuid.uuid4().hex}"
+    own = list(zip(*arguments, strict=True)) or [()] * len(values.chunks[0])
+    tasks = {
+        (name, i, 0): (_OneThread(function, given), (values.name, i, 0))
+        for i, given in enumerate(own)
+    }
+    graph = HighLevelGraph.from_collections(name, tasks, dependencies=[values])
+    sizes = values.chunks[0] if n_rows is None else tuple(int(n) for n in n_rows)
+    return da.Array(graph, name, chunks=(sizes, values.chunks[1]), dtype=values.dtype)
+
+
+class _OneThread:
+    """A function with its further arguments, called on one thread."""
+
+    def __init__(self, function: Callable[..., Any], own: Sequence[Any]) -> None:
+        self.function, self.own = function, own
+
+    def __call__(self, block: NDArray[Any]) -> Any:
+        from cytoclust.numerics.threads import one_thread
+
+        with one_thread():
+            return self.function(block, *self.own)
 
 
 def map_blocks(
@@ -120,6 +206,23 @@ def take_rows(
         _pick_rows, values, local, blocks=[blocks[i] for i in wanted], columns=columns
     )
     return np.concatenate(parts) if parts else np.empty((0, n_columns), dtype=values.dtype)
+
+
+def put_events(
+    adata: AnnData, obs: pd.DataFrame, *, values: Any, layers: Mapping[str, Any]
+) -> None:
+    """Put other events, of the same channels, into an AnnData in place; `obsm` is emptied.
+
+    Events are numbered by a RangeIndex: a name for each of 100 million would take 6 GB.
+    """
+    for place in (adata.obsm, adata.obsp, adata.layers):
+        for key in list(place.keys()):
+            del place[key]
+    del adata.X
+    adata._obs = obs.set_axis(pd.RangeIndex(len(obs)), axis=0)  # AnnData's own way makes names
+    adata.X = values
+    for name, layer in layers.items():
+        adata.layers[name] = layer
 
 
 def _pick_rows(block: NDArray[Any], rows: NDArray[np.integer]) -> NDArray[Any]:
@@ -191,6 +294,16 @@ def active_client() -> Any:
         return default_client()
     except ValueError:
         return None
+
+
+@contextmanager
+def client_active(client: Any = None) -> Iterator[None]:
+    """Let a Dask client do the work of the block; None leaves the active one, or threads."""
+    if client is None:
+        yield
+        return
+    with client.as_current():
+        yield
 
 
 def run_tasks(tasks: Sequence[Any], advance: Callable[[int], None]) -> list[Any]:

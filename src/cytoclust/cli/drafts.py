@@ -17,7 +17,7 @@ from cytoclust.cli.file_names import BASELINES, BLOOD, guess_design, natural
 from cytoclust.errors import CytoclustError, StudyError
 from cytoclust.io.channels import channel_type, guessed_class, guessed_marker
 from cytoclust.io.sources import Source, load_source, open_source
-from cytoclust.io.study_panel import DETECTOR, refuse_transformed
+from cytoclust.io.study_panel import DETECTOR, refuse_transformed, unsaid_scales, value_limits
 from cytoclust.markers import resolve_panel
 from cytoclust.tl.counts_table import FORMULA_STARTS
 
@@ -271,7 +271,7 @@ def looks_transformed(sources: list[Source], panel: pd.DataFrame) -> bool:
         index=pd.Index(source.channels),
     )
     try:
-        refuse_transformed(values, var)
+        refuse_transformed(var, *value_limits(values, unsaid_scales(var)))
     except StudyError:
         return True
     return False

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import anndata as ad
 import numpy as np
@@ -15,10 +14,17 @@ from cytoclust import checks, schema
 from cytoclust.errors import FcsWarning, StudyError, StudyWarning
 from cytoclust.io.sheets import read_panel, read_sheet
 from cytoclust.io.sources import Source, load_source, open_source
-from cytoclust.io.study_panel import refuse_transformed, study_channels
+from cytoclust.io.study_panel import (
+    refuse_transformed,
+    study_channels,
+    unsaid_scales,
+    value_limits,
+)
+from cytoclust.io.study_record import observations, record_study, study_params
 
 if TYPE_CHECKING:
     from os import PathLike
+    from pathlib import Path
 
     from anndata import AnnData
     from numpy.typing import NDArray
@@ -112,47 +118,34 @@ def read_study(
     checks.check_one_of("on_truncated", on_truncated, ("error", "keep"))
     sheet = read_sheet(samples, sample_key=sample_key)
     table = None if panel is None else read_panel(panel)
-    _refuse_missing(sheet.files)
-    workers = _workers(n_jobs, len(sheet.files))
+    refuse_missing(sheet.files)
+    workers = count_workers(n_jobs, len(sheet.files))
     with ThreadPoolExecutor(workers) as pool:
         sources = list(
             pool.map(lambda path: open_source(path, on_truncated=on_truncated), sheet.files)
         )
     names = list(sheet.table.index)
     var = study_channels(sources, names, table)
-    _report(sources, names)
+    report_headers(sources, names)
     starts = np.concatenate([[0], np.cumsum([source.n_events for source in sources])])
     values = np.empty((int(starts[-1]), len(var)), dtype=np.float32)
     loaded = _load(
         sources, values, starts, channels=list(var.index), workers=workers, progress=progress
     )
-    _report_values(loaded, names)
-    refuse_transformed(values, var)
-    adata = _assemble(values, var, sheet.table, starts=starts)
+    report_values(loaded, names)
+    refuse_transformed(var, *value_limits(values, unsaid_scales(var)))
+    index = pd.Index([str(row) for row in range(len(values))])
+    obs = pd.DataFrame(observations(sheet.table, np.diff(starts).tolist()), index=index)
+    adata = ad.AnnData(values, obs=obs, var=var)
     if layer_raw:
         adata.layers[schema.RAW] = values.copy()
-    params: dict[str, Any] = {
-        "samples": "" if isinstance(samples, pd.DataFrame) else str(Path(samples).absolute()),
-        "panel": ""
-        if panel is None or isinstance(panel, pd.DataFrame)
-        else str(Path(panel).absolute()),
-        "layer_raw": layer_raw,
-        "on_truncated": on_truncated,
-    }
-    files, spillover = _file_table(sources, loaded, names)
-    checks.record(
-        adata,
-        schema.READ_STUDY,
-        params,
-        files=files,
-        spillover=spillover,
-        ranges=_ranges(sources, list(var.index)),
-    )
-    adata.uns[schema.UNS][schema.SAMPLES] = sheet.table.copy()
+    params = study_params(samples, panel, layer_raw=layer_raw, on_truncated=on_truncated)
+    record_study(adata, params=params, sources=sources, loaded=loaded, samples=sheet.table)
     return adata
 
 
-def _refuse_missing(files: list[Path]) -> None:
+def refuse_missing(files: list[Path]) -> None:
+    """Refuse a sheet that names files which are not there."""
     missing = [str(path) for path in files if not path.is_file()]
     if missing:
         msg = (
@@ -162,14 +155,15 @@ def _refuse_missing(files: list[Path]) -> None:
         raise StudyError(msg)
 
 
-def _workers(n_jobs: int | None, n_files: int) -> int:
+def count_workers(n_jobs: int | None, n_files: int) -> int:
+    """Count the files to be read side by side."""
     from cytoclust.numerics.threads import available_threads
 
     wanted = available_threads() if n_jobs in (None, -1) else max(1, int(n_jobs or 1))
     return max(1, min(wanted, n_files))
 
 
-def _report(sources: list[Source], names: list[str]) -> None:
+def report_headers(sources: list[Source], names: list[str]) -> None:
     """Warn of what is odd in the headers, once per kind."""
     for kind, category in (("oddities", FcsWarning), ("notes", StudyWarning)):
         found: dict[str, list[str]] = {}
@@ -188,7 +182,8 @@ def _report(sources: list[Source], names: list[str]) -> None:
         warnings.warn(msg, StudyWarning, stacklevel=3)
 
 
-def _report_values(loaded: list[Loaded], names: list[str]) -> None:
+def report_values(loaded: list[Loaded], names: list[str]) -> None:
+    """Warn of values that are not finite or were rounded."""
     counts = [
         f"{name}: {result.n_not_finite}"
         for name, result in zip(names, loaded, strict=True)
@@ -234,72 +229,3 @@ def _load(
             console = Console(stderr=True)
             results = iter(track(results, "Reading files", total=len(sources), console=console))
         return list(results)
-
-
-def _assemble(
-    values: NDArray[np.float32],
-    var: pd.DataFrame,
-    samples: pd.DataFrame,
-    *,
-    starts: NDArray[np.int64],
-) -> AnnData:
-    """Build the AnnData; every event carries its sample's design."""
-    counts = np.diff(starts)
-    codes = np.repeat(np.arange(len(samples), dtype=np.int32), counts)
-    names = pd.Index([str(name) for name in samples.index])
-    columns: dict[str, Any] = {schema.SAMPLE: pd.Categorical.from_codes(codes, categories=names)}
-    for name in samples.columns:
-        design = pd.Categorical(samples[name])
-        columns[str(name)] = pd.Categorical.from_codes(
-            design.codes[codes], categories=design.categories
-        )
-    columns[schema.EVENT] = (
-        np.arange(len(values), dtype=np.int64) - np.repeat(starts[:-1], counts)
-    ).astype(np.int32)
-    index = pd.Index([str(row) for row in range(len(values))])
-    return ad.AnnData(values, obs=pd.DataFrame(columns, index=index), var=var)
-
-
-def _file_table(
-    sources: list[Source], loaded: list[Loaded], names: list[str]
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Return one row per file, and each different spillover matrix once."""
-    matrices: dict[str, Any] = {}
-    known: dict[tuple[Any, ...], str] = {}
-    identifiers = []
-    for source in sources:
-        matrix = source.spillover
-        if matrix is None:
-            identifiers.append("")
-            continue
-        key = (*matrix.columns, matrix.to_numpy().tobytes())
-        if key not in known:
-            known[key] = f"spillover_{len(known) + 1}"
-            matrices[known[key]] = {
-                "channels": np.array(list(matrix.columns), dtype=object),
-                "values": matrix.to_numpy(dtype=np.float64),
-            }
-        identifiers.append(known[key])
-    table = pd.DataFrame(
-        {
-            schema.SAMPLE: names,
-            "file": [str(source.path) for source in sources],
-            "sha256": [result.sha256 for result in loaded],
-            "n_events": np.array([source.n_events for source in sources], dtype=np.int64),
-            "n_not_finite": np.array([result.n_not_finite for result in loaded], dtype=np.int64),
-            "spillover_id": identifiers,
-            "spillover_problem": [source.spillover_problem for source in sources],
-            "timestep": np.array([source.timestep for source in sources], dtype=np.float64),
-        },
-        index=pd.Index([str(number) for number in range(len(names))]),
-    )
-    return table, matrices
-
-
-def _ranges(sources: list[Source], channels: list[str]) -> NDArray[np.float64]:
-    """Return the largest range ($PnR) of each channel over the files, NaN where unknown."""
-    largest = np.full(len(channels), np.nan)
-    for source in sources:
-        columns = [source.channels.index(name) for name in channels]
-        largest = np.fmax(largest, source.ranges[columns])
-    return largest

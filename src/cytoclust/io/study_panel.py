@@ -195,14 +195,18 @@ def _refuse_repeated_markers(rows: dict[str, dict[str, str | float]]) -> None:
         seen[marker] = name
 
 
-def refuse_transformed(values: NDArray[np.float32], var: pd.DataFrame) -> None:
-    """Refuse data that look transformed where the panel does not say; then fill in the scale."""
+def unsaid_scales(var: pd.DataFrame) -> NDArray[np.intp]:
+    """Return the measured channels whose scale the panel does not say."""
     measured = var[schema.CHANNEL_TYPE].isin(["fluorescence", "mass", "viability"]).to_numpy()
-    unsaid = np.flatnonzero(measured & (var[schema.SCALE] == "").to_numpy())
-    if len(unsaid) and len(values):
-        lowest, highest = _limits(values, unsaid)
-        if lowest >= highest:  # no finite value, or one value only: says nothing about the scale
-            lowest, highest = -np.inf, np.inf
+    return np.flatnonzero(measured & (var[schema.SCALE] == "").to_numpy())
+
+
+def refuse_transformed(var: pd.DataFrame, lowest: float, highest: float) -> None:
+    """Refuse data that look transformed where the panel does not say; then fill in the scale.
+
+    `lowest` and `highest` are those of all values of the `unsaid_scales`.
+    """
+    if lowest < highest:  # one value only, or none that is finite, says nothing about the scale
         whole = lowest >= 0.0 and highest <= LARGEST_CHANNEL_VALUE
         if whole or max(-lowest, highest) <= LARGEST_LOGICLE_VALUE:
             msg = (
@@ -215,10 +219,10 @@ def refuse_transformed(values: NDArray[np.float32], var: pd.DataFrame) -> None:
     var[schema.SCALE] = [str(scale) or "linear" for scale in var[schema.SCALE]]
 
 
-def _limits(values: NDArray[np.float32], columns: NDArray[np.intp]) -> tuple[float, float]:
-    """Return the smallest and largest finite value of the columns."""
+def value_limits(values: NDArray[np.float32], columns: NDArray[np.intp]) -> tuple[float, float]:
+    """Return the smallest and largest finite value of the columns; inf and -inf without any."""
     lowest, highest = np.inf, -np.inf
-    for start in range(0, len(values), 1 << 16):
+    for start in range(0, len(values) if len(columns) else 0, 1 << 16):
         block = values[start : start + (1 << 16)][:, columns]
         finite = np.isfinite(block)
         lowest = min(lowest, float(np.min(block, where=finite, initial=np.inf)))
