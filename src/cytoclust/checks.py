@@ -147,27 +147,27 @@ def select_markers(adata: AnnData, markers: Sequence[str] | None = None) -> list
     return [places[name] for name in markers]
 
 
-def event_matrix(
+def event_source(
     adata: AnnData, markers: Sequence[str] | None = None, *, use_rep: str | None = None
-) -> tuple[np.ndarray, list[str]]:
-    """Take out the values that clustering works on: float32 C order, and the columns' names.
-
-    A NaN or infinite value raises `ArgumentError` naming the channels.
-    """
+) -> tuple[Any, list[int] | None, list[str]]:
+    """Find what clustering works on: `X` or a slot of `obsm`, its columns (None: all), their names."""
+    every = list(range(adata.n_vars))
     if use_rep is not None and use_rep != "X":
         check_key(adata, use_rep, place="obsm")
-        values = np.ascontiguousarray(adata.obsm[use_rep], dtype=np.float32)
+        values, columns = np.asarray(adata.obsm[use_rep]), None
         names = [f"{use_rep}[{i}]" for i in range(values.shape[1])]
     else:
-        columns = list(range(adata.n_vars)) if use_rep == "X" else select_markers(adata, markers)
-        # all channels in order need no copy
-        values = adata.X if columns == list(range(adata.n_vars)) else adata.X[:, columns]
-        values = values.toarray() if hasattr(values, "toarray") else values
-        values = np.ascontiguousarray(values, dtype=np.float32)
+        values = adata.X
+        columns = every if use_rep == "X" else select_markers(adata, markers)
         names = [str(name) for name in adata.var_names[columns]]
-    if values.shape[0] == 0:
+    if adata.n_obs == 0:
         msg = "these data hold no events; nothing can be clustered. Check what filtering excluded."
         raise ArgumentError(msg)
+    return values, None if columns == every else columns, names  # all in order need no copy
+
+
+def check_finite(values: np.ndarray, names: Sequence[str]) -> None:
+    """Raise `ArgumentError` naming the columns with NaN or infinite values."""
     # a sum is finite unless a value is not (or sums overflow): no mask of the whole matrix
     with np.errstate(invalid="ignore", over="ignore"):
         sums = values.sum(axis=0, dtype=np.float64)
@@ -178,4 +178,31 @@ def event_matrix(
             "Flag such events (pp.flag_invalid, then pp.filter_events) or leave the channels out."
         )
         raise ArgumentError(msg)
+
+
+def event_matrix(
+    adata: AnnData, markers: Sequence[str] | None = None, *, use_rep: str | None = None
+) -> tuple[np.ndarray, list[str]]:
+    """Take out the values of every event that clustering works on: float32 C order, and their names.
+
+    A NaN or infinite value raises `ArgumentError` naming the channels; so do values that are read
+    when they are needed.
+    """
+    values, columns, names = event_source(adata, markers, use_rep=use_rep)
+    check_in_memory(values)
+    values = values if columns is None else values[:, columns]
+    values = values.toarray() if hasattr(values, "toarray") else values
+    values = np.ascontiguousarray(values, dtype=np.float32)
+    check_finite(values, names)
     return values, names
+
+
+def check_in_memory(values: object) -> None:
+    """Raise `ArgumentError` for a Dask array: what works on a graph needs every event at hand."""
+    if hasattr(values, "dask"):
+        msg = (
+            "the graph of all events needs them in memory, but these are read when they are needed "
+            "(Dask). Use tl.leiden_sketched and tl.umap_sketched, which work block by block, or "
+            "load the events: adata.to_memory()."
+        )
+        raise ArgumentError(msg)

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import time
 
+import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
 
 import cytoclust as cc
+from cytoclust import chunks
 from cytoclust.errors import ArgumentError, MissingSlotError
 from cytoclust.pl.canvas import Canvas, majority_image, spread
 
@@ -146,3 +148,32 @@ def test_counts_by_code_are_those_of_single_codes() -> None:
     assert len(images) == 70
     for code in (0, 31, 32, 69):
         np.testing.assert_allclose(images[code], canvas.total(keep=codes == code), rtol=1e-6)
+
+
+def figures(adata: AnnData) -> list[np.ndarray]:
+    """What the figures that read marker values draw: images, wedges and lines."""
+    marker = str(adata.var_names[0])
+    axes = [cc.pl.umap(adata, color=marker), cc.pl.heatmap(adata, groupby="leiden")]
+    axes += [cc.pl.marker_densities(adata, cutoffs={}), cc.pl.star_tree(adata, groupby="leiden")]
+    axes += cc.pl.umap_markers(adata).axes + cc.pl.umap_grid(adata, color=marker).axes
+    drawn = [np.asarray(image.get_array()) for ax in axes for image in ax.images]
+    drawn += [np.asarray(line.get_xydata()) for ax in axes for line in ax.lines]
+    return drawn + [path.vertices for ax in axes for c in ax.collections for path in c.get_paths()]
+
+
+@pytest.mark.parametrize("pool", [1_000_000, 300])
+def test_lazy_values_are_drawn_as_those_in_memory(
+    pool: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks, "POOL_EVENTS", pool)
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(900, 4)).astype(np.float32)
+    obs = pd.DataFrame({"leiden": pd.Categorical(list("012") * 300)}, index=map(str, range(900)))
+    points = rng.normal(size=(900, 2)).astype(np.float32)
+    drawn = [
+        figures(AnnData(values, obs=obs.copy(), obsm={"X_umap": points}))
+        for values in (X, da.from_array(X, chunks=((500, 400), 4)))
+    ]
+    assert len(drawn[0]) > 20
+    for held, lazy in zip(*drawn, strict=True):
+        np.testing.assert_array_equal(held, lazy)

@@ -125,7 +125,7 @@ def test_a_resolution_that_is_not_above_zero(resolution: float) -> None:
         (exact, "cytoclust.numerics.leiden.modularity"),
         (sketched, "cytoclust.numerics.mapping.measure_reach"),
         (chosen, "cytoclust.numerics.stability.recover"),
-        (mapped, "cytoclust.numerics.layout.place_events"),
+        (mapped, "cytoclust.numerics.layout.Placement.__call__"),
     ],
 )
 def test_an_interrupt_leaves_the_data_as_they_were(

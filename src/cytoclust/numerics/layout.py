@@ -8,6 +8,7 @@ on any number of threads.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,7 @@ from scipy import sparse
 from scipy.optimize import curve_fit
 
 from cytoclust.numerics.knn import distance_graph, nearest_neighbors
-from cytoclust.numerics.prototypes import build_index, train
+from cytoclust.numerics.prototypes import Index, build_index, train
 from cytoclust.numerics.search import CHUNK, padded
 from cytoclust.numerics.threads import thread_limit
 
@@ -145,23 +146,49 @@ def place_events(
     -------
     Coordinates (n_events, 2) float32.
     """
-    k = min(LANDMARK_NEIGHBORS, len(landmarks))
-    a, b = curve(min_dist, spread)
+    return make_placement(landmarks, coordinates, rng=rng, min_dist=min_dist, spread=spread)(X)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Places events among landmarks, whose index is made once and can be sent to other processes."""
+
+    index: Index
+    coordinates: NDArray[np.float32]
+    shape: tuple[np.float32, np.float32]
+    seed: np.uint64
+
+    def __call__(self, X: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Return the coordinates of events (n_events, 2), as `place_events`."""
+        k = min(LANDMARK_NEIGHBORS, len(self.coordinates))
+        a, b = self.shape
+        out = np.empty((len(X), 2), dtype=np.float32)
+        for start in range(0, len(X), CHUNK):
+            part = padded(X[start : start + CHUNK])
+            near, distances = self.index.query(part, k=k)
+            np.sqrt(distances, out=distances)
+            distances[near < 0] = np.inf
+            indptr = np.arange(len(part) + 1, dtype=np.int64) * k
+            weights = np.empty(distances.shape, dtype=np.float32)
+            _memberships(indptr, distances.reshape(-1), weights.reshape(-1))
+            part = part + np.float32(0.0)  # -0 and 0 are one value, and so must be their bits
+            keys = row_keys(part.view(np.uint32), self.seed)
+            _place(near, weights, self.coordinates, out, start, a, b, keys, PLACEMENT_EPOCHS)
+        return out
+
+
+def make_placement(
+    landmarks: NDArray[np.float32],
+    coordinates: NDArray[np.float32],
+    *,
+    rng: np.random.Generator,
+    min_dist: float = 0.3,
+    spread: float = 1.0,
+) -> Placement:
+    """Prepare what places events among landmarks; see `place_events`."""
     seed = np.uint64(rng.integers(1, 2**62))
     index = build_index(padded(landmarks), rng=rng)
-    out = np.empty((len(X), 2), dtype=np.float32)
-    for start in range(0, len(X), CHUNK):
-        part = padded(X[start : start + CHUNK])
-        near, distances = index.query(part, k=k)
-        np.sqrt(distances, out=distances)
-        distances[near < 0] = np.inf
-        indptr = np.arange(len(part) + 1, dtype=np.int64) * k
-        weights = np.empty(distances.shape, dtype=np.float32)
-        _memberships(indptr, distances.reshape(-1), weights.reshape(-1))
-        part = part + np.float32(0.0)  # -0 and 0 are one value, and so must be their bits
-        keys = row_keys(part.view(np.uint32), seed)
-        _place(near, weights, coordinates, out, start, a, b, keys, PLACEMENT_EPOCHS)
-    return out
+    return Placement(index, coordinates, curve(min_dist, spread), seed)
 
 
 def curve(min_dist: float, spread: float) -> tuple[np.float32, np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -113,14 +114,39 @@ def assign_events(
     -------
     Prototype int32 (n_events,) and Euclidean distance float32 (n_events,).
     """
-    index = prototype_index(prototypes)
-    nearest = np.empty(len(X), dtype=np.int32)
-    distances = np.empty(len(X), dtype=np.float32)
-    for start in range(0, len(X), CHUNK):
-        found, squares = index.query(padded(X[start : start + CHUNK]), k=1)
-        nearest[start : start + CHUNK] = found[:, 0]
-        distances[start : start + CHUNK] = np.sqrt(squares[:, 0])
-    return nearest, distances
+    return Assignment(prototype_index(prototypes))(X)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Finds nearest prototypes in an index that is made once and can be sent to other processes."""
+
+    index: Index
+
+    def __call__(self, X: NDArray[np.floating]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return each event's prototype int32 and distance float32, as `assign_events`."""
+        nearest = np.empty(len(X), dtype=np.int32)
+        distances = np.empty(len(X), dtype=np.float32)
+        for start in range(0, len(X), CHUNK):
+            found, squares = self.index.query(padded(X[start : start + CHUNK]), k=1)
+            nearest[start : start + CHUNK] = found[:, 0]
+            distances[start : start + CHUNK] = np.sqrt(squares[:, 0])
+        return nearest, distances
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """Hands the prototypes' labels to events, and counts the events of every prototype."""
+
+    assignment: Assignment
+    labels: NDArray[np.signedinteger]
+
+    def __call__(
+        self, X: NDArray[np.floating]
+    ) -> tuple[NDArray[np.signedinteger], NDArray[np.int64]]:
+        """Return each event's label, of the dtype of `labels`, and the events per prototype."""
+        nearest = self.assignment(X)[0]
+        return self.labels[nearest], np.bincount(nearest, minlength=len(self.labels))
 
 
 def draw_landmarks(

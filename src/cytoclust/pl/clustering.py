@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from cytoclust import checks, schema
+from cytoclust import checks, chunks, schema
 from cytoclust.errors import MissingSlotError
 from cytoclust.pl.palette import INK, categories_of
 from cytoclust.pl.style import SMALL, axes_or_new, name_ticks, note, plain, row_size
@@ -44,6 +44,20 @@ def marker_positions(adata: AnnData, markers: list[str] | None) -> tuple[np.ndar
         )
         raise MissingSlotError(msg)
     return np.array([lookup[name] for name in markers], int), list(markers)
+
+
+def pooled_values(
+    adata: AnnData, at: np.ndarray, *, layer: str | None
+) -> tuple[np.ndarray, np.ndarray | slice]:
+    """Return some markers' values (n_pooled, n_markers) float32, and which events these are.
+
+    All of them up to a million, above that a million evenly spaced ones; each is read once.
+    """
+    values = adata.X if layer is None else adata.layers[layer]
+    rows = chunks.pool_rows(adata.n_obs)
+    if len(rows) == adata.n_obs and not chunks.is_lazy(values):
+        return np.asarray(values[:, at], np.float32), slice(None)
+    return chunks.take_rows(values, rows, at).astype(np.float32, copy=False), rows
 
 
 def group_medians(
@@ -160,7 +174,8 @@ def heatmap(
     -------
     Axes
         Rows are groups with events. Colours run from each marker's 1 % to its 99 % quantile over
-        all events; bars at the right give the share of events.
+        all events; bars at the right give the share of events. Above a million events medians and
+        quantiles are those of a million evenly spaced ones.
 
     Raises
     ------
@@ -178,12 +193,13 @@ def heatmap(
     checks.check_key(adata, groupby)
     at, names = marker_positions(adata, markers)
     codes, groups, colors = categories_of(adata, groupby)
-    present = np.bincount(codes[codes >= 0], minlength=len(groups)) > 0
+    sizes = np.bincount(codes[codes >= 0], minlength=len(groups))
+    present = sizes > 0
     ax = axes_or_new(ax, 2.8 + 0.24 * max(len(at), 6), 1.4 + 0.19 * max(int(present.sum()), 4))
     if not present.any() or not len(at):
         return note(ax, f"no events in {plain(groupby)}" if len(at) else "no markers")
-    values = np.asarray((adata.X if layer is None else adata.layers[layer])[:, at], np.float32)
-    medians, sizes = group_medians(values, codes, len(groups))
+    values, pooled = pooled_values(adata, at, layer=layer)
+    medians, _ = group_medians(values, codes[pooled], len(groups))
     low, high = np.nanquantile(values, [0.01, 0.99], axis=0)
     scaled = np.clip((medians - low) / np.maximum(high - low, 1e-9), 0, 1)
     keep = np.flatnonzero(present)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
-from cytoclust import checks, schema
+from cytoclust import checks, chunks, schema
 from cytoclust.errors import ArgumentError, MissingSlotError
 from cytoclust.pl.canvas import (
     PIXELS,
@@ -48,7 +48,12 @@ def event_values(adata: AnnData, key: str, layer: str | None) -> pd.Series | np.
         )
         raise MissingSlotError(msg)
     values = adata.X if layer is None else adata.layers[layer]
-    return np.asarray(values[:, found[0]], dtype=np.float32).ravel()
+    parts = chunks.map_blocks(_one_column, values, columns=[int(found[0])])
+    return np.concatenate(parts) if parts else np.empty(0, np.float32)
+
+
+def _one_column(block: np.ndarray) -> np.ndarray:
+    return block[:, 0].astype(np.float32)
 
 
 def name_on_map(
@@ -337,7 +342,8 @@ def umap_markers(
     Returns
     -------
     Figure
-        Grid of panels, dark for low and yellow for high.
+        Grid of panels, dark for low and yellow for high; above a million events those of a million
+        evenly spaced ones.
 
     Raises
     ------
@@ -352,19 +358,18 @@ def umap_markers(
     >>> len(cc.pl.umap_markers(adata).axes)
     2
     """
-    from cytoclust.pl.clustering import marker_positions
+    from cytoclust.pl.clustering import marker_positions, pooled_values
 
     checks.check_key(adata, basis, place="obsm", remedy="Run tl.umap or tl.umap_sketched first.")
     at, names = marker_positions(adata, markers)
-    canvas = Canvas(np.asarray(adata.obsm[basis])[:, :2], pixels=PIXELS // 2)
+    values, pooled = pooled_values(adata, at, layer=layer)
+    canvas = Canvas(np.asarray(adata.obsm[basis])[pooled, :2], pixels=PIXELS // 2)
     width = min(columns, max(len(at), 1))
     rows = -(-len(at) // width)
     figure = new_figure(1.5 * width, 1.65 * max(rows, 1))
     grid = figure.subplots(max(rows, 1), width, squeeze=False).ravel()
-    values = adata.X if layer is None else adata.layers[layer]
-    for ax, position, name in zip(grid, at, names, strict=False):
-        column = np.asarray(values[:, position], np.float32).ravel()
-        paint_values(ax, canvas, column, text="", bar=False)
+    for i, (ax, name) in enumerate(zip(grid, names, strict=False)):
+        paint_values(ax, canvas, values[:, i], text="", bar=False)
         ax.set_title(plain(name, 22), fontsize=SMALL + 1, loc="left", color=INK)
     for ax in grid[len(at) :]:
         ax.remove()

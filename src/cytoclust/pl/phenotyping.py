@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cytoclust import checks, schema
-from cytoclust.pl.clustering import marker_positions
+from cytoclust.pl.clustering import marker_positions, pooled_values
 from cytoclust.pl.palette import DOWN, INK, categories_of
 from cytoclust.pl.style import SMALL, axes_or_new, dress, name_ticks, note, plain, row_size
 
@@ -104,7 +104,7 @@ def marker_densities(
     if not len(at) or not adata.n_obs:
         return note(ax, "no markers" if not len(at) else "no events")
     lines = recorded_cutoffs(adata) if cutoffs is None else {k: [v] for k, v in cutoffs.items()}
-    values = np.asarray((adata.X if layer is None else adata.layers[layer])[:, at], np.float32)
+    values, _ = pooled_values(adata, at, layer=layer)
     ranges = np.nanquantile(values, [0.0005, 0.9995], axis=0)
     low, high = float(np.nanmin(ranges[0])), float(np.nanmax(ranges[1]))
     centres = np.linspace(low, high, BINS)

@@ -8,7 +8,7 @@ import numpy as np
 
 from cytoclust import checks, schema
 from cytoclust.errors import ArgumentError
-from cytoclust.pl.clustering import group_medians, marker_positions
+from cytoclust.pl.clustering import group_medians, marker_positions, pooled_values
 from cytoclust.pl.palette import COLORS, GREY, INK, categories_of
 from cytoclust.pl.style import SMALL, axes_or_new, bare, figure_of, legend_size, note, plain
 
@@ -91,8 +91,8 @@ def star_tree(
     ax = axes_or_new(ax, side, side)
     if not len(keep) or not len(at):
         return note(ax, "no clusters with events" if len(at) else "no markers")
-    values = np.asarray((adata.X if layer is None else adata.layers[layer])[:, at], np.float32)
-    medians, _ = group_medians(values, codes, len(groups))
+    values, rows = pooled_values(adata, at, layer=layer)
+    medians, _ = group_medians(values, codes[rows], len(groups))
     low, high = np.nanquantile(values, [0.01, 0.99], axis=0)
     scaled = np.nan_to_num(np.clip((medians - low) / np.maximum(high - low, 1e-9), 0, 1))[keep]
     if len(at) > MOST_MARKERS:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cytoclust import checks, schema
+from cytoclust import checks, chunks, schema
 from cytoclust.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def chosen_resolution(
 ) -> float:
     """Return the resolution that `scan_resolutions` chose, or what gives its clusters on this graph.
 
-    `nearest` (n_events,) is the node of each event in a graph of prototypes.
+    `nearest` (n_pooled,) is the node of each event of the pool in a graph of prototypes.
     """
     from cytoclust.numerics.stability import match_partition
 
@@ -41,5 +41,5 @@ def chosen_resolution(
     way = "exact" if nearest is None else "sketched"
     if (chosen["clustering"], chosen["n_neighbors"]) == (way, n_neighbors):
         return resolution
-    nodes = np.arange(adata.n_obs, dtype=np.int32) if nearest is None else nearest
+    nodes = chunks.pool_rows(adata.n_obs).astype(np.int32) if nearest is None else nearest
     return match_partition(graph, nodes, wanted, start=resolution)

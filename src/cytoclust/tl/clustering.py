@@ -10,6 +10,7 @@ import pandas as pd
 from cytoclust import checks, schema
 from cytoclust.errors import ArgumentError, MissingSlotError
 from cytoclust.tl.choice import chosen_resolution
+from cytoclust.tl.pooling import pool_matrix
 from cytoclust.tl.references import forget, reference_facts
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
     from scipy import sparse
+
+    from cytoclust.tl.pooling import Pool
 
 __all__ = ["leiden", "leiden_sketched"]
 
@@ -220,6 +223,10 @@ def leiden_sketched(
     is then handed to the cluster that most of its own edges lead to, which settles borders that run
     through a prototype. Linear in events; bit-identical on any number of threads.
 
+    Above a million events prototypes and clusters are found on a million evenly spaced ones, and
+    every event gets the label of its nearest prototype, block by block: the same in memory and
+    where `X` is read when it is needed (Dask), however it is chunked and whoever works on it.
+
     References
     ----------
     Traag, Waltman & van Eck (2019), https://doi.org/10.1038/s41598-019-41695-z
@@ -242,7 +249,8 @@ def leiden_sketched(
     check_neighbors(n_neighbors)
     if n_prototypes is not None:
         checks.check_positive("n_prototypes", n_prototypes)
-    X, names = checks.event_matrix(adata, markers, use_rep=use_rep)
+    pool = pool_matrix(adata, markers, use_rep=use_rep)
+    X, names = pool.X, pool.names
     check_enough(len(X))
     generator = np.random.default_rng(rng)
     with thread_limit(n_jobs):
@@ -255,6 +263,9 @@ def leiden_sketched(
             sketch, find_communities(sketch.graph, resolution, rng=generator)
         )
         reach = measure_reach(X, labels, sketch.prototypes, rng=generator)
+        sizes = np.bincount(sketch.nearest, minlength=len(own)).astype(np.int64)
+        if pool.rows is not None:
+            labels, own, sizes, reach = _label_all(pool, sketch.prototypes, own=own, reach=reach)
     adata = adata.copy() if copy else adata
     adata.obs[key_added] = categorical(labels)
     params = {
@@ -263,6 +274,7 @@ def leiden_sketched(
         "n_neighbors": n_neighbors,
         "markers": names,
         "use_rep": use_rep,
+        "n_events_pooled": len(X),
         "n_events_sampled": sketch.n_sampled,
         "rng": rng if isinstance(rng, int) else None,
     }
@@ -273,7 +285,7 @@ def leiden_sketched(
         params,
         prototypes=sketch.prototypes,
         labels=own,
-        sizes=np.bincount(sketch.nearest, minlength=len(own)).astype(np.int64),
+        sizes=sizes,
         reach=reach,
         **reference_facts(adata, names, use_rep),
     )
@@ -283,6 +295,8 @@ def leiden_sketched(
 def _graph(adata: AnnData, neighbors_key: str | None) -> sparse.csr_matrix:
     """Return the weights of a neighbour graph."""
     key = neighbors_key or schema.NEIGHBORS
+    if key not in adata.uns:
+        checks.check_in_memory(adata.X)
     checks.check_key(adata, key, place="uns", remedy="Run pp.neighbors first.")
     name = adata.uns[key]["connectivities_key"]
     checks.check_key(adata, name, place="obsp", remedy="Run pp.neighbors first.")
@@ -322,7 +336,34 @@ def _points_kept(
     return {**points, **facts}, {"markers": names, "use_rep": use_rep}
 
 
-def categorical(labels: NDArray[np.int32]) -> pd.Categorical[str]:
+def _label_all(
+    pool: Pool,
+    prototypes: NDArray[np.float32],
+    *,
+    own: NDArray[np.int32],
+    reach: NDArray[np.float32],
+) -> tuple[NDArray[np.signedinteger], NDArray[np.int32], NDArray[np.int64], NDArray[np.float32]]:
+    """Label every event by its nearest prototype; clusters numbered by falling size over all.
+
+    Returns
+    -------
+    Labels of the events, in as few bytes as they need, then labels and sizes of the prototypes and
+    the reach of the clusters.
+    """
+    from cytoclust.numerics.mapping import Assignment, Labelling, prototype_index
+
+    small = own.astype(np.min_scalar_type(-len(reach)))
+    parts = pool.apply(Labelling(Assignment(prototype_index(prototypes)), small))
+    sizes = np.asarray(np.sum([counts for _, counts in parts], axis=0), dtype=np.int64)
+    of_cluster = np.bincount(own, weights=sizes, minlength=len(reach))
+    order = np.argsort(-of_cluster, kind="stable")
+    numbers = np.empty(len(order), dtype=small.dtype)
+    numbers[order] = np.arange(len(order))
+    labels = np.concatenate([numbers[part] for part, _ in parts])
+    return labels, numbers[own].astype(np.int32), sizes, reach[order]
+
+
+def categorical(labels: NDArray[np.signedinteger]) -> pd.Categorical[str]:
     """Turn codes 0..n-1 into categories "0".."n-1"."""
     names = [str(label) for label in range(int(labels.max(initial=-1)) + 1)]
     return pd.Categorical.from_codes(labels, categories=pd.Index(names))

@@ -10,6 +10,7 @@ from cytoclust import checks, schema
 from cytoclust.errors import ArgumentError
 from cytoclust.progress import progress_bar
 from cytoclust.tl.clustering import graph_matrix
+from cytoclust.tl.pooling import pool_matrix
 from cytoclust.tl.references import forget, reference_facts
 
 if TYPE_CHECKING:
@@ -99,6 +100,8 @@ def umap(
 
     _check_shape(min_dist, spread)
     key = neighbors_key or schema.NEIGHBORS
+    if key not in adata.uns:
+        checks.check_in_memory(adata.X)
     checks.check_key(adata, key, place="uns", remedy="Run pp.neighbors first.")
     graph = adata.uns[key]
     checks.check_key(adata, graph["distances_key"], place="obsp", remedy="Run pp.neighbors first.")
@@ -200,7 +203,8 @@ def umap_sketched(  # noqa: PLR0913, the options of a public verb
     -----
     An event starts at the weighted mean of its 10 nearest landmarks in marker space; landmarks
     then pull and push it as umap-learn's ``transform`` does, and stay where they are. Bit-identical
-    on any number of threads.
+    on any number of threads. Above a million events landmarks are made of a million evenly spaced
+    ones, and every event is placed block by block, in memory or read by Dask.
 
     References
     ----------
@@ -214,7 +218,7 @@ def umap_sketched(  # noqa: PLR0913, the options of a public verb
     >>> adata.obsm["X_umap"].shape
     (500, 2)
     """
-    from cytoclust.numerics.layout import embed_landmarks, place_events
+    from cytoclust.numerics.layout import embed_landmarks, make_placement
     from cytoclust.numerics.threads import thread_limit
 
     _check_shape(min_dist, spread)
@@ -224,7 +228,8 @@ def umap_sketched(  # noqa: PLR0913, the options of a public verb
             f"got {n_landmarks} and {n_neighbors}."
         )
         raise ArgumentError(msg)
-    X, names = checks.event_matrix(adata, markers, use_rep=use_rep)
+    pool = pool_matrix(adata, markers, use_rep=use_rep)
+    X, names = pool.X, pool.names
     if len(X) < 3:
         msg = f"an embedding needs 3 events or more; got {len(X)}. Check what filtering excluded."
         raise ArgumentError(msg)
@@ -240,17 +245,18 @@ def umap_sketched(  # noqa: PLR0913, the options of a public verb
             spread=spread,
         )
         placement_seed = int(generator.integers(2**62))
-        points = place_events(
-            X,
+        placement = make_placement(
             landmarks,
             coordinates,
             rng=np.random.default_rng(placement_seed),
             min_dist=min_dist,
             spread=spread,
         )
+        points = np.concatenate(pool.apply(placement))
     adata = adata.copy() if copy else adata
     adata.obsm[key_added] = points
     params = {
+        "n_events_pooled": len(X),
         "n_landmarks": len(landmarks),
         "n_neighbors": n_neighbors,
         "markers": names,

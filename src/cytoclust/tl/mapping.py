@@ -11,11 +11,14 @@ import pandas as pd
 from cytoclust import checks, schema
 from cytoclust.errors import MissingSlotError, StudyWarning
 from cytoclust.tl.clustering import categorical, step_name
-from cytoclust.tl.references import matching_matrix
+from cytoclust.tl.pooling import event_source
+from cytoclust.tl.references import matching_source
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
+
+    from cytoclust.tl.pooling import Source
 
 __all__ = ["map_events"]
 
@@ -86,7 +89,8 @@ def map_events(
 
     Notes
     -----
-    Linear in events; 4 x (n_markers + 10) bytes per event beside the result.
+    Linear in events, which are worked through block by block, in memory or read by Dask; about 10
+    bytes per event beside the result.
 
     Examples
     --------
@@ -99,24 +103,23 @@ def map_events(
     >>> later.obs["leiden"].value_counts().tolist()
     [500, 500]
     """
-    from cytoclust.numerics.mapping import assign_events
     from cytoclust.numerics.threads import thread_limit
 
     step, kept = _kept_clusters(reference, cluster_key)
-    X = matching_matrix(adata, kept, step)
+    source = matching_source(adata, kept, step)
     layout = _kept_layout(reference)
     columns: dict[str, Any] = {}
     with thread_limit(n_jobs):
-        nearest, distances = assign_events(X, kept["prototypes"])
-        labels = np.asarray(kept["labels"])[nearest].astype(np.int32)
+        nearest, distances = _assign(source, kept["prototypes"])
+        labels = np.asarray(kept["labels"], dtype=np.int32)[nearest]
         far = distances > np.asarray(kept["reach"])[labels]
-        columns |= _phenotypes(reference, cluster_key, nearest=nearest, kept=kept)
+        columns |= _phenotypes(reference, cluster_key, kept=kept)
         points = None if layout is None else _place(adata, *layout)
     adata = adata.copy() if copy else adata
     adata.obs[cluster_key] = _like_reference(labels, kept)
     adata.obs[schema.MAPPED_FAR] = far
     for key, names in columns.items():
-        adata.obs[key] = _named(names, far)
+        adata.obs[key] = _named(names, nearest, far)
     if points is not None:
         adata.obsm[schema.UMAP] = points
     params = {"cluster_key": cluster_key, "clustering": step}
@@ -130,8 +133,12 @@ def _record(adata: AnnData, params: dict[str, Any], far: NDArray[np.bool_]) -> N
     """Write the counts, and warn of many far events."""
     results: dict[str, Any] = {"n_events": len(far), "n_far": int(far.sum())}
     if schema.SAMPLE in adata.obs:
-        groups = pd.Series(far).groupby(adata.obs[schema.SAMPLE].astype(str).to_numpy())
-        results["samples"] = pd.DataFrame({"n_events": groups.size(), "n_far": groups.sum()})
+        samples = adata.obs[schema.SAMPLE].astype("category")
+        groups = pd.Series(far).groupby(samples.cat.codes.to_numpy())
+        table = pd.DataFrame({"n_events": groups.size(), "n_far": groups.sum()})
+        names = [*map(str, samples.cat.categories), "nan"]  # code -1: no sample
+        table.index = pd.Index([names[code] for code in table.index])
+        results["samples"] = table.sort_index()
     checks.record(adata, schema.MAP_EVENTS, params, **results)
     if far.sum() > max(FEW, MANY_FAR * len(far)):
         msg = (
@@ -168,16 +175,26 @@ def _kept_layout(reference: AnnData) -> tuple[str, dict[str, Any]] | None:
 
 def _place(adata: AnnData, step: str, kept: dict[str, Any]) -> NDArray[np.float32]:
     """Place new events among the landmarks."""
-    from cytoclust.numerics.layout import place_events
+    from cytoclust.numerics.layout import make_placement
 
-    return place_events(
-        matching_matrix(adata, kept, step),
+    placement = make_placement(
         np.asarray(kept["landmarks"], dtype=np.float32),
         np.asarray(kept["coordinates"], dtype=np.float32),
         rng=np.random.default_rng(int(kept["placement_seed"])),
         min_dist=float(kept["params"]["min_dist"]),
         spread=float(kept["params"]["spread"]),
     )
+    return np.concatenate(matching_source(adata, kept, step).apply(placement))
+
+
+def _assign(
+    source: Source, prototypes: NDArray[np.float32]
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Find each event's nearest prototype and the distance, block by block."""
+    from cytoclust.numerics.mapping import Assignment, prototype_index
+
+    parts = source.apply(Assignment(prototype_index(np.asarray(prototypes, dtype=np.float32))))
+    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
 
 def _like_reference(labels: NDArray[np.int32], kept: dict[str, Any]) -> pd.Categorical[str]:
@@ -187,11 +204,9 @@ def _like_reference(labels: NDArray[np.int32], kept: dict[str, Any]) -> pd.Categ
 
 
 def _phenotypes(
-    reference: AnnData, cluster_key: str, *, nearest: NDArray[np.int32], kept: dict[str, Any]
+    reference: AnnData, cluster_key: str, *, kept: dict[str, Any]
 ) -> dict[str, NDArray[np.object_]]:
-    """Name new events by their prototype's cluster and by the reference's events around it."""
-    from cytoclust.numerics.mapping import assign_events
-
+    """Name prototypes by their cluster and by the reference's events around them."""
     annotated = checks.recorded(reference, schema.ANNOTATE_PHENOTYPES)
     if annotated is None or annotated["params"].get("cluster_key") != cluster_key:
         return {}
@@ -202,20 +217,27 @@ def _phenotypes(
     )
     of_event = of_cluster.copy()
     if reference.n_obs and schema.PHENOTYPE in reference.obs:
-        X, _ = checks.event_matrix(
-            reference, kept["params"].get("markers"), use_rep=kept["params"].get("use_rep")
-        )
+        params = kept["params"]
+        source = event_source(reference, params.get("markers"), use_rep=params.get("use_rep"))
+        around = _assign(source, kept["prototypes"])[0]
         own = reference.obs[schema.PHENOTYPE].astype("category").cat
         table = np.zeros((len(of_cluster), len(own.categories)), dtype=np.int64)
         known = own.codes.to_numpy() >= 0
-        np.add.at(table, (assign_events(X, kept["prototypes"])[0][known], own.codes[known]), 1)
+        np.add.at(table, (around[known], own.codes[known]), 1)
         seen = table.any(axis=1)
         of_event[seen] = np.asarray(own.categories, dtype=object)[table[seen].argmax(axis=1)]
-    return {schema.PHENOTYPE_CLUSTER: of_cluster[nearest], schema.PHENOTYPE: of_event[nearest]}
+    return {schema.PHENOTYPE_CLUSTER: of_cluster, schema.PHENOTYPE: of_event}
 
 
-def _named(names: NDArray[np.object_], far: NDArray[np.bool_]) -> pd.Categorical[str]:
-    """Make names categorical, far events unassigned."""
-    values = np.where(far, schema.UNASSIGNED, names)
-    present = [name for name in pd.unique(values) if name != schema.UNASSIGNED]
-    return pd.Categorical(values, categories=[schema.UNASSIGNED, *sorted(present)])
+def _named(
+    names: NDArray[np.object_], nearest: NDArray[np.int32], far: NDArray[np.bool_]
+) -> pd.Categorical[str]:
+    """Give events the name of their prototype, far ones none; categories are the names given."""
+    categories = [schema.UNASSIGNED, *sorted({*names} - {schema.UNASSIGNED})]
+    place = {name: i for i, name in enumerate(categories)}
+    of_prototype = np.array([place[name] for name in names], dtype=np.int16)
+    codes = of_prototype[nearest]
+    codes[far] = 0
+    given = pd.Categorical.from_codes(codes, categories=pd.Index(categories))
+    held = np.unique(codes)
+    return given.set_categories([schema.UNASSIGNED, *(categories[i] for i in held if i)])

@@ -10,6 +10,7 @@ import pandas as pd
 from cytoclust import checks, schema
 from cytoclust.checks import listing
 from cytoclust.errors import ArgumentError
+from cytoclust.tl.pooling import Source, event_source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,21 +49,19 @@ def reference_facts(
     }
 
 
-def matching_matrix(
-    adata: AnnData, kept: Mapping[str, Any], step: str
-) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Take the reference's channels out of new events, in its order; refuse what does not match."""
+def matching_source(adata: AnnData, kept: Mapping[str, Any], step: str) -> Source:
+    """Find the reference's channels in new events, in its order; refuse what does not match."""
     params, panel = kept["params"], kept["panel"]
     use_rep = params.get("use_rep")
     if use_rep is not None and use_rep != "X":
-        values, names = checks.event_matrix(adata, use_rep=use_rep)
-        if len(names) != len(panel):
+        source = event_source(adata, use_rep=use_rep)
+        if len(source.names) != len(panel):
             msg = (
                 f"obsm[{use_rep!r}] must have the reference's {len(panel)} columns ({step}); it has "
-                f"{len(names)}. Project the new events onto the reference's own axes."
+                f"{len(source.names)}. Project the new events onto the reference's own axes."
             )
             raise ArgumentError(msg)
-        return values
+        return source
     channels = [str(name) for name in panel.index]
     missing = [name for name in channels if name not in adata.var_names]
     if missing:
@@ -74,7 +73,7 @@ def matching_matrix(
         raise ArgumentError(msg)
     _check_steps(adata, kept)
     _check_panel(panel_of(adata, channels, None), panel)
-    return checks.event_matrix(adata, channels)[0]
+    return event_source(adata, channels)
 
 
 def _check_steps(adata: AnnData, kept: Mapping[str, Any]) -> None:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from cytoclust import checks, schema
+from cytoclust import checks, chunks, schema
 from cytoclust.errors import ArgumentError
 from cytoclust.progress import progress_bar
 from cytoclust.tl.clustering import check_enough, check_neighbors, step_name
+from cytoclust.tl.pooling import pool_matrix
 from cytoclust.tl.stability_tables import cluster_rows, resolution_rows
 
 if TYPE_CHECKING:
@@ -77,8 +78,8 @@ def scan_resolutions(  # noqa: PLR0913, the options of a public verb
         n_stable, share_stable, jaccard (mean over clusters), jaccard_events (mean over events),
         adjusted_rand, chosen; ``clusters``, one row per resolution and cluster: n_events, jaccard
         (mean over bootstrap samples), stable. With `leave_out_key` both add ``*_left_out``, and a
-        stable cluster is so in both ways. ``labels`` int32, each event's cluster at the
-        resolution chosen.
+        stable cluster is so in both ways. ``labels`` int32, each pooled event's cluster at
+        the resolution chosen.
 
     Raises
     ------
@@ -100,6 +101,7 @@ def scan_resolutions(  # noqa: PLR0913, the options of a public verb
     not scanned they take the resolution at which the clusters chosen find their best matches. Both
     numbers, 0.75, are the usual ones for Jaccard's index; how rules of this kind do on simulated
     lineages stands in benchmarks/README.md. Linear in events; about 60 bytes per event above 50,000 events.
+    Above a million events a million evenly spaced ones are scanned, in memory or read by Dask.
 
     References
     ----------
@@ -123,7 +125,8 @@ def scan_resolutions(  # noqa: PLR0913, the options of a public verb
     wanted = _check_resolutions(RESOLUTIONS if resolutions is None else resolutions)
     _check_counts(n_replicates, n_neighbors)
     groups = None if leave_out_key is None else _groups(adata, leave_out_key)
-    X, names = checks.event_matrix(adata, markers, use_rep=use_rep)
+    pool = pool_matrix(adata, markers, use_rep=use_rep)
+    X, names = pool.X, pool.names
     check_enough(len(X))
     generator = np.random.default_rng(rng)
     with thread_limit(n_jobs):
@@ -151,6 +154,7 @@ def scan_resolutions(  # noqa: PLR0913, the options of a public verb
         "resolution": chosen,
         "n_clusters": int(table["n_clusters"][table["chosen"]].iloc[0]),
         "n_events": adata.n_obs,
+        "n_events_pooled": len(X),
         "clustering": "exact" if exact else "sketched",
         "n_replicates": n_replicates,
         "leave_out_key": leave_out_key,
@@ -221,7 +225,8 @@ def cluster_stability(
 
     Notes
     -----
-    As `scan_resolutions`, which names the source, at the clustering's resolution and markers.
+    As `scan_resolutions`, which names the source, at the clustering's resolution and markers; above a
+    million events on a million evenly spaced ones, which are the table's ``n_events``.
 
     Examples
     --------
@@ -241,9 +246,14 @@ def cluster_stability(
     checks.check_key(adata, cluster_key, remedy="Run tl.leiden or tl.leiden_sketched first.")
     made, exact = _clustering(adata, cluster_key)
     groups = None if leave_out_key is None else _groups(adata, leave_out_key)
-    X, _ = checks.event_matrix(adata, made.get("markers"), use_rep=made.get("use_rep"))
+    pool = pool_matrix(adata, made.get("markers"), use_rep=made.get("use_rep"))
+    X = pool.X
     column = adata.obs[cluster_key].astype("category").cat.remove_unused_categories().cat
-    codes = column.codes.to_numpy().astype(np.int32)
+    codes = pool.of(column.codes.to_numpy()).astype(np.int32)
+    held = np.arange(len(column.categories))
+    if pool.rows is not None:  # a cluster may have no event in the pool
+        held, place = np.unique(codes, return_inverse=True)
+        codes = place.astype(np.int32)
     resolution = float(made["resolution"])
     generator = np.random.default_rng(rng)
     with thread_limit(n_jobs):
@@ -257,7 +267,7 @@ def cluster_stability(
             n_replicates=n_replicates, groups=groups, rng=generator, progress=progress,
         )  # fmt: skip
     table = cluster_rows([way[0] for way in judged])
-    table.index = pd.Index([str(name) for name in column.categories], name="cluster")
+    table.index = pd.Index([str(name) for name in column.categories[held]], name="cluster")
     if groups is not None:
         names = pd.Index(groups[1])
         left_out = np.where(np.isnan(judged[1][0].jaccard), np.inf, judged[1][0].jaccard)
@@ -354,7 +364,7 @@ def _check_counts(n_replicates: int, n_neighbors: int = 15) -> None:
 
 
 def _groups(adata: AnnData, key: str) -> tuple[NDArray[np.int64], list[str]]:
-    """Return the code of each event's group (-1 for none) and the groups' names."""
+    """Return the code of each pooled event's group (-1 for none) and the groups' names."""
     checks.check_key(adata, key)
     column = adata.obs[key].astype("category").cat.remove_unused_categories().cat
     names = [str(name) for name in column.categories]
@@ -362,4 +372,4 @@ def _groups(adata: AnnData, key: str) -> tuple[NDArray[np.int64], list[str]]:
         held = checks.listing(names)
         msg = f"obs[{key!r}] must have 2 values or more to leave one out; it has {held}."
         raise ArgumentError(msg)
-    return column.codes.to_numpy().astype(np.int64), names
+    return column.codes.to_numpy()[chunks.pool_rows(adata.n_obs)].astype(np.int64), names

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from cytoclust import checks, schema
+from cytoclust import checks, chunks, schema
 from cytoclust.errors import ArgumentError
 from cytoclust.tl.clustering import check_enough, check_neighbors, step_name
+from cytoclust.tl.pooling import event_source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,17 +98,21 @@ def subcluster(
     chosen, before, prefix = _restriction(adata, restrict_to, mask)
     n_chosen = int(chosen.sum())
     check_enough(n_chosen)
-    X, names = checks.event_matrix(adata[chosen], markers)
+    source = event_source(adata, markers)
+    if chunks.is_lazy(source.values) and len(chunks.pool_rows(n_chosen)) < n_chosen:
+        msg = (
+            f"the {n_chosen:,} events chosen are more than are taken into memory at once. Choose "
+            "fewer, or load them: adata[chosen].to_memory()."
+        )
+        raise ArgumentError(msg)
+    X, names = source.take(np.flatnonzero(chosen)), source.names
     with thread_limit(n_jobs):
         labels = cluster_events(
             X, resolution, n_neighbors=n_neighbors, rng=np.random.default_rng(rng)
         )
-    text = pd.Series(before, dtype=object)
-    text[chosen] = np.array([f"{prefix}{label}" for label in labels], dtype=object)
-    inner = [f"{prefix}{label}" for label in range(int(labels.max()) + 1)]
-    outer = [str(value) for value in pd.unique(text[~chosen].dropna())]
+    column = _relabelled(before, chosen, labels, prefix=prefix)
     adata = adata.copy() if copy else adata
-    adata.obs[key_added] = pd.Categorical(text, categories=[*outer, *inner])
+    adata.obs[key_added] = column
     params: dict[str, Any] = {
         "resolution": float(resolution),
         "n_neighbors": n_neighbors,
@@ -122,11 +127,33 @@ def subcluster(
     return adata if copy else None
 
 
+def _relabelled(
+    before: pd.Categorical[str] | None,
+    chosen: NDArray[np.bool_],
+    labels: NDArray[np.int32],
+    *,
+    prefix: str,
+) -> pd.Categorical[str]:
+    """Give the chosen events their new labels; the others keep theirs, in the order met."""
+    inner = [f"{prefix}{label}" for label in range(int(labels.max()) + 1)]
+    codes = np.full(len(chosen), -1, dtype=np.int32)
+    outer: list[str] = []
+    if before is not None:
+        kept = before.codes[~chosen]
+        held = [int(code) for code in pd.unique(kept) if code >= 0]
+        outer = [str(before.categories[code]) for code in held]
+        place = np.full(len(before.categories) + 1, -1, dtype=np.int32)  # the last: none, -1
+        place[held] = np.arange(len(held))
+        codes[~chosen] = place[kept]
+    codes[chosen] = labels + len(outer)
+    return pd.Categorical.from_codes(codes, categories=pd.Index([*outer, *inner]))
+
+
 def _restriction(
     adata: AnnData,
     restrict_to: tuple[str, Sequence[str]] | None,
     mask: NDArray[np.bool_] | None,
-) -> tuple[NDArray[np.bool_], NDArray[np.object_], str]:
+) -> tuple[NDArray[np.bool_], pd.Categorical[str] | None, str]:
     """Return the events to cluster, the labels that the others keep, and the new labels' prefix."""
     if (restrict_to is None) == (mask is None):
         msg = "give either restrict_to=(column, values) or mask=; got both or neither."
@@ -139,20 +166,20 @@ def _restriction(
                 f"got {chosen.dtype} of shape {chosen.shape}."
             )
             raise ArgumentError(msg)
-        return chosen, np.full(adata.n_obs, None, dtype=object), ""
+        return chosen, None, ""
     key, values = restrict_to
     checks.check_key(adata, key)
     wanted = [str(value) for value in ([values] if isinstance(values, str) else values)]
-    column = adata.obs[key]
-    before = column.astype(object).where(column.notna(), None).to_numpy(dtype=object)
-    before = np.array([None if value is None else str(value) for value in before], dtype=object)
-    present = {value for value in before if value is not None}
-    unknown = [value for value in wanted if value not in present]
+    column = adata.obs[key].astype("category").cat.remove_unused_categories().cat
+    names, number = np.unique([str(name) for name in column.categories], return_inverse=True)
+    codes = np.append(number, -1)[column.codes.to_numpy()]
+    before = pd.Categorical.from_codes(codes, categories=pd.Index(names.astype(object)))
+    unknown = [value for value in wanted if value not in names]
     if unknown:
         msg = (
             f"obs[{key!r}] has no events with {checks.listing(unknown)}; "
-            f"it has {checks.listing(sorted(present))}. Check the values of restrict_to."
+            f"it has {checks.listing(names)}. Check the values of restrict_to."
         )
         raise ArgumentError(msg)
-    chosen = np.isin(before.astype(str), wanted) & (before != None)  # noqa: E711, elementwise
+    chosen = np.isin(before.codes, np.flatnonzero(np.isin(names, wanted)))
     return chosen, before, "-".join(wanted) + ","
