@@ -6,7 +6,7 @@ from scipy import sparse
 from sklearn.metrics import silhouette_score
 from sklearn.neighbors import NearestNeighbors
 
-from cytoclust.numerics import layout
+from cytoclust.numerics import layout, mapping
 from cytoclust.numerics.knn import distance_graph, nearest_neighbors
 from cytoclust.numerics.threads import thread_limit
 
@@ -113,3 +113,16 @@ def test_kernels_in_python_agree() -> None:
     np.testing.assert_allclose(one, two, rtol=1e-5)
     assert one[0] == one[1] == 1.0
     assert one[:3].sum() == pytest.approx(2.0 + np.exp(-20), abs=1e-3)
+
+
+def test_no_event_matters_to_another_where_landmarks_are_equally_distant() -> None:
+    """Values on a coarse grid: many landmarks and prototypes are exactly as far as others."""
+    rng = np.random.default_rng(0)
+    X = (rng.integers(0, 6, size=(6_000, 6)) / 4).astype(np.float32)
+    landmarks = np.unique(X, axis=0)[:3_000]  # enough for an index of cells
+    coordinates = rng.normal(size=(len(landmarks), 2)).astype(np.float32)
+    place = layout.make_placement(landmarks, coordinates, rng=np.random.default_rng(1))
+    assign = mapping.Assignment(mapping.prototype_index(landmarks))
+    parts = np.split(X, [7, 2_000, 2_001, 3_333])
+    np.testing.assert_array_equal(np.concatenate([place(part) for part in parts]), place(X))
+    np.testing.assert_array_equal(np.concatenate([assign(part)[0] for part in parts]), assign(X)[0])

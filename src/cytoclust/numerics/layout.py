@@ -165,7 +165,7 @@ class Placement:
         out = np.empty((len(X), 2), dtype=np.float32)
         for start in range(0, len(X), CHUNK):
             part = padded(X[start : start + CHUNK])
-            near, distances = self.index.query(part, k=k)
+            near, distances = self.index.query(part, k=k, alone=True)
             np.sqrt(distances, out=distances)
             distances[near < 0] = np.inf
             indptr = np.arange(len(part) + 1, dtype=np.int64) * k

@@ -128,7 +128,7 @@ class Assignment:
         nearest = np.empty(len(X), dtype=np.int32)
         distances = np.empty(len(X), dtype=np.float32)
         for start in range(0, len(X), CHUNK):
-            found, squares = self.index.query(padded(X[start : start + CHUNK]), k=1)
+            found, squares = self.index.query(padded(X[start : start + CHUNK]), k=1, alone=True)
             nearest[start : start + CHUNK] = found[:, 0]
             distances[start : start + CHUNK] = np.sqrt(squares[:, 0])
         return nearest, distances

@@ -31,13 +31,17 @@ class Index:
         *,
         k: int,
         exclude: NDArray[np.int32] | None = None,
+        alone: bool = False,
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Find the k nearest rows of padded queries: rows (n, k) and squared distances."""
+        """Find the k nearest rows of padded queries: rows (n, k) and squared distances.
+
+        With `alone` no query matters to another, even if rows are equally distant.
+        """
         probes = None
         if self.coarse is not None:
             n_probes = min(self.n_probes, self.cells.n_cells)
             probes = self.coarse.query(queries, k=n_probes)[0]
-        return search(self.cells, queries, k=k, probes=probes, exclude=exclude)
+        return search(self.cells, queries, k=k, probes=probes, exclude=exclude, alone=alone)
 
     def nearest(self, rows: NDArray[np.floating], *, k: int = 1) -> NDArray[np.int32]:
         """Find the k nearest rows of unpadded rows, chunk by chunk; (n, k) int32."""

@@ -98,6 +98,7 @@ def search(
     k: int,
     probes: NDArray[np.int32] | None = None,
     exclude: NDArray[np.int32] | None = None,
+    alone: bool = False,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Find the k nearest rows of padded queries, nearest first.
 
@@ -113,11 +114,14 @@ def search(
         Cells to look into, (n_queries, n_probes); all cells by default.
     exclude
         Row that is not a neighbour of the query (itself), (n_queries,).
+    alone
+        Let no query matter to another: of equally distant rows the one that comes first wins.
 
     Returns
     -------
     Rows (n_queries, k) int32, -1 where the cells held too few, and squared distances float32.
-    Of equally distant rows the one met first wins: without probes, the one that comes first.
+    Of equally distant rows the one met first wins (in an order that queries near each other share):
+    without probes, the one that comes first.
     """
     if probes is None:
         probes = np.arange(cells.n_cells, dtype=np.int32)[None, :]
@@ -129,7 +133,7 @@ def search(
     largest = np.float32(2.0) * finite.max(initial=0.0)
     _search(
         queries, cells.order, cells.starts, cells.offsets, cells.blocks, cells.halves, largest,
-        probes, exclude, found, distances,
+        probes, exclude, alone, found, distances,
     )  # fmt: skip
     return found, distances
 
@@ -158,7 +162,7 @@ def _fill_blocks(rows, order, starts, offsets, blocks, halves):
 
 @njit(cache=True, inline="always")
 def _take_near(
-    query, queries, mask, blocks, start, stride, order, name, skip, part, distances, found
+    query, queries, mask, blocks, start, stride, order, name, skip, alone, part, distances, found
 ):
     """Measure the rows that the screen lets through (bits of the mask), keep the nearest.
 
@@ -170,9 +174,17 @@ def _take_near(
         j = lowest_bit(mask)
         mask &= mask - np.uint32(1)
         value, row = part[j], order[name + j]
-        if value < distances[query, last] and row != skip:
+        nearer = value < distances[query, last]
+        if alone and value == distances[query, last]:
+            nearer = row < found[query, last]
+        if nearer and row != skip:
             place = last
-            while place > 0 and distances[query, place - 1] > value:
+            while place > 0 and (
+                distances[query, place - 1] > value
+                or (
+                    alone and distances[query, place - 1] == value and found[query, place - 1] > row
+                )
+            ):
                 distances[query, place] = distances[query, place - 1]
                 found[query, place] = found[query, place - 1]
                 place -= 1
@@ -215,7 +227,18 @@ def _visits(probes, n_queries, n_cells):
 
 @njit(cache=True)
 def _search_together(
-    queries, order, starts, offsets, blocks, halves, largest, probes, exclude, found, distances
+    queries,
+    order,
+    starts,
+    offsets,
+    blocks,
+    halves,
+    largest,
+    probes,
+    exclude,
+    alone,
+    found,
+    distances,
 ):
     """Let some queries go through their cells together, four at a time."""
     n_queries, width = queries.shape
@@ -253,7 +276,7 @@ def _search_together(
                         skip = exclude[query if len(exclude) > 1 else 0]
                         farthest = _take_near(
                             query, queries, mask, blocks, start, stride, order, starts[cell] + first,
-                            skip, part, distances, found,
+                            skip, alone, part, distances, found,
                         )  # fmt: skip
                         # a row nearer than that has a screen of at most this
                         limits[query] = np.float32(0.5) * farthest - halfs[query]
@@ -261,7 +284,18 @@ def _search_together(
 
 @njit(cache=True, parallel=True)
 def _search(
-    queries, order, starts, offsets, blocks, halves, largest, probes, exclude, found, distances
+    queries,
+    order,
+    starts,
+    offsets,
+    blocks,
+    halves,
+    largest,
+    probes,
+    exclude,
+    alone,
+    found,
+    distances,
 ):
     n_queries = len(queries)
     for tile in prange((n_queries + TILE - 1) // TILE):
@@ -270,5 +304,6 @@ def _search(
             queries[a:b], order, starts, offsets, blocks, halves, largest,
             probes[a:b] if len(probes) > 1 else probes,
             exclude[a:b] if len(exclude) > 1 else exclude,
+            alone,
             found[a:b], distances[a:b],
         )  # fmt: skip
