@@ -11,6 +11,7 @@ up to a million; whatever is fitted is then applied to every event, block by blo
 from __future__ import annotations
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -116,7 +117,7 @@ def transform_blocks(
     from dask.highlevelgraph import HighLevelGraph
 
     values = values.rechunk({1: -1})
-    name = f"{getattr(function, '__name__', 'block').strip('_')}-{uuid.uuid4().hex}"
+    name = f"events-{uuid.uuid4().hex}"
     own = list(zip(*arguments, strict=True)) or [()] * len(values.chunks[0])
     tasks = {
         (name, i, 0): (_OneThread(function, given), (values.name, i, 0))
@@ -323,10 +324,16 @@ def run_tasks(tasks: Sequence[Any], advance: Callable[[int], None]) -> list[Any]
         if key in names:
             advance(1)
 
-    with Callback(posttask=finished), threadpool_limits(limits=1):
+    n_threads = concurrent_threads()
+    # on an error the pool waits for what its other threads are writing
+    with (
+        Callback(posttask=finished),
+        threadpool_limits(limits=1),
+        ThreadPoolExecutor(n_threads) as pool,
+    ):
         # a task is whole as it is: nothing is left to optimise
         found = dask.compute(
-            *tasks, scheduler="threads", num_workers=concurrent_threads(), optimize_graph=False
+            *tasks, scheduler="threads", pool=pool, num_workers=n_threads, optimize_graph=False
         )
     return list(found)
 

@@ -9,51 +9,9 @@ from cytoclust.numerics.quality import (
     debris_cut,
     doublet_gate,
     ion_doublets,
-    pile_at_end,
     refined_cut,
-    upper_limit,
     viability_cut,
 )
-
-
-def test_declared_range_is_the_limit() -> None:
-    values = np.append(np.random.default_rng(0).uniform(0, 1e5, 1000), 262143.0).astype(np.float32)
-    limit = upper_limit(values, 262144.0)
-    assert limit.value == 262143.0
-    assert limit.reason == "declared range"
-
-
-def test_range_that_events_exceed_is_not_believed() -> None:
-    values = np.random.default_rng(0).uniform(0, 1e5, 1000).astype(np.float32)
-    limit = upper_limit(values, 1024.0)
-    assert np.isnan(limit.value)
-    assert "exceed the declared range" in limit.reason
-
-
-def test_pile_below_the_declared_range_is_the_limit() -> None:
-    values = np.minimum(np.random.default_rng(0).lognormal(10, 1, 5000), 1e5).astype(np.float32)
-    assert upper_limit(values, 262144.0).value == np.float32(1e5)
-    assert upper_limit(values, np.nan).reason == "pile-up of events"
-
-
-def test_pile_at_the_lower_end() -> None:
-    values = np.maximum(np.random.default_rng(0).normal(100, 50, 5000), 0).astype(np.float32)
-    assert pile_at_end(values, lower=True).value == 0.0
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        np.random.default_rng(0).poisson(3, 5000),
-        np.random.default_rng(0).integers(0, 1024, 5000),
-        np.random.default_rng(0).normal(0, 1, 5000),
-        np.ones(100),
-        np.zeros(0),
-        np.full(10, np.nan),
-    ],
-)
-def test_no_pile_without_saturation(values: np.ndarray) -> None:
-    assert np.isnan(pile_at_end(values.astype(np.float32)).value)
 
 
 def cells(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:

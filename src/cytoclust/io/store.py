@@ -14,11 +14,11 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import pandas as pd
 
 from cytoclust.checks import listing
 from cytoclust.errors import StudyError
@@ -26,6 +26,7 @@ from cytoclust.errors import StudyError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pandas as pd
     from numpy.typing import NDArray
 
 __all__ = [
@@ -125,7 +126,6 @@ def check_store(store: Path, *, whole: bool = True) -> None:
 def write_sample(folder: Path, events: NDArray[np.float32], facts: SampleFacts) -> None:
     """Write the events of one file, (n_events, n_channels), as an AnnData; a whole one or none."""
     import zarr
-    from anndata.io import write_elem
     from zarr.codecs import BloscCodec, Crc32cCodec
 
     beside = folder.with_name(f".{folder.name}.part")
@@ -142,15 +142,29 @@ def write_sample(folder: Path, events: NDArray[np.float32], facts: SampleFacts) 
             config={"write_empty_chunks": True},
         )  # fmt: skip
         array[:] = events
-        write_elem(
-            group, "obs", pd.DataFrame(index=pd.RangeIndex(len(events))), dataset_kwargs=PLAIN
-        )
-        write_elem(group, "var", pd.DataFrame(index=pd.Index(facts.channels)), dataset_kwargs=PLAIN)
+        write_names(group, "obs", np.arange(len(events), dtype=np.int32))
+        write_names(group, "var", np.array(facts.channels, dtype=str))
         group.attrs[KEY] = asdict(facts)
         shutil.rmtree(folder, ignore_errors=True)
         beside.rename(folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def write_names(group: Any, key: str, names: NDArray[Any]) -> None:
+    """Write a data frame without columns as AnnData does, which is not made for several threads."""
+    frame = group.create_group(
+        key,
+        attributes={
+            "encoding-type": "dataframe", "encoding-version": "0.2.0", "_index": "_index", "column-order": [],
+        },
+    )  # fmt: skip
+    text = names.dtype.kind == "U"
+    index = frame.create_array(
+        "_index", shape=names.shape, dtype="string" if text else names.dtype,
+        attributes={"encoding-type": "string-array" if text else "array", "encoding-version": "0.2.0"},
+    )  # fmt: skip
+    index[:] = names.astype(object) if text else names
 
 
 def read_facts(folder: Path) -> SampleFacts | None:
@@ -173,8 +187,8 @@ def chunk_file(folder: Path, number: int) -> Path:
     return folder / "X" / "c" / str(number) / "0"
 
 
-def read_events(folder: str, start: int, stop: int) -> NDArray[np.float32]:
-    """Read the rows of one chunk of a sample.
+def read_events(folder: str, number: int, rows: tuple[int, int]) -> NDArray[np.float32]:
+    """Read one chunk of a sample, of which `rows` are the first and the one behind the last.
 
     Raises
     ------
@@ -184,7 +198,7 @@ def read_events(folder: str, start: int, stop: int) -> NDArray[np.float32]:
     import zarr
 
     place = Path(folder)
-    number = start // CHUNK_EVENTS
+    start, stop = rows
     why = "is not there"
     if chunk_file(place, number).is_file():
         try:
@@ -219,9 +233,9 @@ def lazy_events(
     sizes: list[int] = []
     for folder, n_events in zip(folders, counts, strict=True):
         path = str(sample_folder(store, folder))
-        for start in range(0, n_events, CHUNK_EVENTS):
+        for number, start in enumerate(range(0, n_events, CHUNK_EVENTS)):
             stop = min(start + CHUNK_EVENTS, n_events)
-            tasks[name, len(sizes), 0] = (read_events, path, start, stop)
+            tasks[name, len(sizes), 0] = (partial(read_events, rows=(start, stop)), path, number)
             sizes.append(stop - start)
     if not sizes:
         return da.zeros((0, n_channels), dtype=np.float32)

@@ -15,103 +15,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DoubletGate",
-    "Limit",
     "debris_cut",
     "doublet_gate",
     "ion_doublets",
-    "pile_at_end",
     "refined_cut",
-    "upper_limit",
     "viability_cut",
 ]
 
 MAD_TO_SD: Final = 1.4826
 LARGEST_PILE: Final = 0.1  # more events than this at a limit are a population, not an accident
 FEWEST_OF_PILE: Final = 100
-FEWEST_TIES: Final = 5
-NEAREST_EVENTS: Final = 1000
-NEAREST_VALUES: Final = 10
-
-
-@dataclass(frozen=True)
-class Limit:
-    """Where a detector ends.
-
-    Attributes
-    ----------
-    value
-        Events at or beyond it are margin events; NaN where there is no limit.
-    reason
-        How it was found, or why there is none.
-    """
-
-    value: float
-    reason: str
-
-
-def upper_limit(values: NDArray[np.float32], declared: float) -> Limit:
-    """Find the upper end of a detector from its declared range or from what the events show.
-
-    Parameters
-    ----------
-    values
-        Linear intensities of one channel, (n_events,).
-    declared
-        Upper end of the range ($PnR); NaN if unknown.
-
-    Returns
-    -------
-    Limit
-        The declared range where events respect it; else the value at which events pile up.
-
-    Notes
-    -----
-    Files with values beyond $PnR are common (range of the display, scaled areas), so a range that
-    more than 1 % of the events exceed is not taken for the end of the detector.
-    """
-    pile = pile_at_end(values)
-    if not declared > 0:
-        return pile if np.isfinite(pile.value) else Limit(np.nan, "no range known, no pile-up")
-    end = declared - 1 if declared >= 256 else declared
-    beyond = float(np.mean(values > declared * 1.001)) if values.size else 0.0
-    if beyond > 0.01:
-        reason = f"{beyond:.1%} of the events exceed the declared range"
-        return pile if np.isfinite(pile.value) else Limit(np.nan, reason)
-    return pile if pile.value < end else Limit(float(end), "declared range")
-
-
-def pile_at_end(values: NDArray[np.float32], *, lower: bool = False) -> Limit:
-    """Find a value on which events pile up at the upper (or lower) end of what was observed.
-
-    Parameters
-    ----------
-    values
-        Intensities of one channel, (n_events,).
-    lower
-        Look at the lower end.
-
-    Returns
-    -------
-    Limit
-        The extreme value if at least five events share it, and five times as many as share one of
-        the ten values next to it.
-    """
-    x = values[np.isfinite(values)]
-    if x.size < 2 or x.min() == x.max():
-        return Limit(np.nan, "fewer than two different values")
-    x = -x if lower else x
-    extreme = x.max()
-    ties = int(np.sum(x == extreme))
-    if ties < max(FEWEST_TIES, 0.0002 * x.size):
-        return Limit(np.nan, "no pile-up")
-    below = x[x < extreme]
-    nearest = min(NEAREST_EVENTS, below.size)
-    counts = np.unique(np.partition(below, -nearest)[-nearest:], return_counts=True)[1]
-    # the lowest of these values may be cut through by the choice of the nearest events
-    usual = float(np.mean(counts[1:][-NEAREST_VALUES:])) if counts.size > 1 else float(below.size)
-    if ties < FEWEST_TIES * usual:
-        return Limit(np.nan, "no pile-up")
-    return Limit(float(-extreme if lower else extreme), "pile-up of events")
 
 
 @dataclass(frozen=True)

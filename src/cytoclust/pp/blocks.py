@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
 
-from cytoclust import checks, schema
+from cytoclust import checks, chunks, schema
 from cytoclust.errors import ArgumentError, MissingSlotError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from anndata import AnnData
     from numpy.typing import NDArray
 
@@ -38,15 +40,7 @@ def sample_blocks(adata: AnnData) -> dict[str, Rows]:
         )
         raise MissingSlotError(msg)
     names = [str(name) for name in column.cat.categories]
-    order = np.argsort(codes, kind="stable")
-    bounds = np.searchsorted(codes[order], np.arange(len(names) + 1))
-    blocks: dict[str, Rows] = {}
-    for i, name in enumerate(names):
-        rows = order[bounds[i] : bounds[i + 1]]
-        contiguous = rows.size == 0 or rows[-1] - rows[0] + 1 == rows.size
-        first = int(rows[0]) if rows.size else 0
-        blocks[name] = slice(first, first + rows.size) if contiguous else rows
-    return blocks
+    return dict(zip(names, chunks.group_rows(codes, len(names)), strict=True))
 
 
 def n_rows(rows: Rows) -> int:
@@ -112,8 +106,50 @@ def analysis_values(adata: AnnData) -> NDArray[np.float32]:
     return values
 
 
-def acquired_values(adata: AnnData) -> tuple[NDArray[np.float32], bool]:
+def acquired_values(adata: AnnData) -> tuple[Any, bool]:
     """Return the events as acquired, and whether X had to stand in after transformation."""
     if schema.RAW in adata.layers:
-        return np.asarray(adata.layers[schema.RAW]), False
-    return np.asarray(adata.X), checks.recorded(adata, schema.ARCSINH) is not None
+        return plain_values(adata.layers[schema.RAW]), False
+    return plain_values(adata.X), checks.recorded(adata, schema.ARCSINH) is not None
+
+
+def plain_values(values: Any) -> Any:
+    """Return a Dask array as it is, and anything else as a NumPy array."""
+    return values if chunks.is_lazy(values) else np.asarray(values)
+
+
+def change_values(
+    adata: AnnData, function: Callable[..., NDArray[np.float32]], *arguments: Sequence[Any]
+) -> None:
+    """Let a lazy X be changed block by block when it is read.
+
+    Parameters
+    ----------
+    adata
+        Its `X` is a Dask array.
+    function
+        Called with a block, not to be changed, and for each of `arguments` what stands for its
+        events; returns the changed block.
+    arguments
+        One element per block each, as `parts_of_blocks` orders them.
+    """
+    adata.X = chunks.transform_blocks(function, adata.X, *arguments)
+
+
+def parts_of_blocks(values: Any, rows_of: dict[str, Rows]) -> list[list[tuple[str, slice]]]:
+    """Return for each chunk of a Dask array its samples, and their rows within the chunk."""
+    ends = np.cumsum(values.chunks[0]).tolist()
+    found: list[list[tuple[str, slice]]] = [[] for _ in ends]
+    for sample, rows in rows_of.items():
+        if not isinstance(rows, slice):
+            msg = (
+                f"the events of sample {sample!r} are not side by side, which a Dask array cannot be "
+                "worked through with. Keep the order of io.open_study, or load with adata.to_memory()."
+            )
+            raise ArgumentError(msg)
+        for i, end in enumerate(ends):
+            start = ends[i - 1] if i else 0
+            low, high = max(rows.start, start), min(rows.stop, end)
+            if low < high:
+                found[i].append((sample, slice(low - start, high - start)))
+    return found

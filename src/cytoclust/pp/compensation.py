@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from cytoclust import checks, schema
+from cytoclust import checks, chunks, schema
 from cytoclust.errors import AlreadyAppliedError, ArgumentError, StudyError, StudyWarning
 from cytoclust.numerics.arcsinh import compensate_arcsinh, unmixing_matrix
 from cytoclust.numerics.threads import thread_limit
@@ -125,10 +125,15 @@ def compensate(
         raise AlreadyAppliedError(msg)
     adata = adata.copy() if copy else adata
     plan = unmixing_plan(adata, spillover)
-    events = blocks.analysis_values(adata)
     rows_of = blocks.sample_blocks(adata)
-    with thread_limit(n_jobs):
-        _apply_all(events, rows_of, plan)
+    if chunks.is_lazy(adata.X):
+        parts = blocks.parts_of_blocks(adata.X, rows_of)
+        unmixings = [[(plan[sample], rows) for sample, rows in part] for part in parts]
+        blocks.change_values(adata, _compensated, unmixings)
+    else:
+        events = blocks.analysis_values(adata)
+        with thread_limit(n_jobs):
+            _apply_all(events, rows_of, plan)
     table = _table(plan, {sample: blocks.n_rows(rows) for sample, rows in rows_of.items()})
     given = None if spillover is None else "given"
     checks.record(adata, schema.COMPENSATE, {"spillover": given}, files=table)
@@ -160,6 +165,17 @@ def _apply(events: NDArray[np.float32], rows: blocks.Rows, unmixing: Unmixing) -
         compensate_arcsinh(block, unmixing.matrix, unmixing.columns, out=block)
     else:
         events[rows] = compensate_arcsinh(events[rows], unmixing.matrix, unmixing.columns)
+
+
+def _compensated(
+    block: NDArray[np.float32], parts: list[tuple[Unmixing, slice]]
+) -> NDArray[np.float32]:
+    """Return a compensated copy of a block, in which samples follow each other."""
+    block = np.array(block, dtype=np.float32, order="C")
+    for unmixing, rows in parts:
+        if unmixing.columns.size:
+            _apply(block, rows, unmixing)
+    return block
 
 
 def _table(plan: dict[str, Unmixing], n_events: dict[str, int]) -> pd.DataFrame:

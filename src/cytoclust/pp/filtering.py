@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from cytoclust import checks, schema
+from cytoclust import checks, chunks, schema
 from cytoclust.errors import MissingSlotError, StudyWarning
 from cytoclust.pp import blocks
 
@@ -77,7 +77,7 @@ def filter_events(adata: AnnData, *, copy: bool = False) -> AnnData | None:
     bits = np.zeros(adata.n_obs, dtype=np.uint8)
     for i, flag in enumerate(schema.QC_FLAGS):
         if flag in known:
-            bits |= adata.obs[flag].to_numpy(dtype=np.bool_).astype(np.uint8) << np.uint8(i)
+            bits |= adata.obs[flag].to_numpy(dtype=np.bool_).view(np.uint8) << np.uint8(i)
     counts, excluded = _account(adata, bits)
     before = checks.recorded(adata, schema.FILTER_EVENTS)
     if before is not None:
@@ -145,12 +145,40 @@ def _keep(adata: AnnData, keep: NDArray[np.bool_]) -> None:
         for name, column in adata.obs.items()
         if isinstance(column.dtype, pd.CategoricalDtype)
     }
-    if not keep.all():
+    if chunks.is_lazy(adata.X):
+        _keep_lazily(adata, keep)
+    elif not keep.all():
         adata._inplace_subset_obs(keep)
     for name, levels in categories.items():
         column = adata.obs[name]
         if not column.cat.categories.equals(levels):
             adata.obs[name] = column.cat.set_categories(levels)
+
+
+def _keep_lazily(adata: AnnData, keep: NDArray[np.bool_]) -> None:
+    """Subset the events when they are read; chunks stay within their samples."""
+    obsm = {key: np.asarray(values)[keep] for key, values in adata.obsm.items()}
+    layers = {
+        name: _kept_blocks(layer, keep) if chunks.is_lazy(layer) else layer[keep]
+        for name, layer in adata.layers.items()
+        if layer is not adata.X
+    }
+    values = _kept_blocks(adata.X, keep)
+    layers |= {name: values for name, layer in adata.layers.items() if layer is adata.X}
+    obs = pd.DataFrame({name: column.array[keep] for name, column in adata.obs.items()})
+    chunks.put_events(adata, obs, values=values, layers=layers)
+    for key, part in obsm.items():
+        adata.obsm[key] = part
+
+
+def _kept_blocks(values: Any, keep: NDArray[np.bool_]) -> Any:
+    masks = np.split(keep, np.cumsum(values.chunks[0])[:-1])
+    sizes = [int(np.count_nonzero(mask)) for mask in masks]
+    return chunks.transform_blocks(_kept_rows, values, masks, n_rows=sizes)
+
+
+def _kept_rows(block: NDArray[np.float32], keep: NDArray[np.bool_]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(block[keep])
 
 
 def _report(counts: pd.DataFrame) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
 
-from cytoclust import checks, schema
+from cytoclust import checks, chunks, schema
 from cytoclust.pp import blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from anndata import AnnData
     from numpy.typing import NDArray
@@ -58,16 +59,49 @@ def judge_samples(
     adata: AnnData,
     flag: str,
     *,
-    judge: Callable[[str, blocks.Rows], Verdict],
+    judge: Callable[..., Verdict],
     params: dict[str, Any],
+    values: Any = None,
+    own: dict[str, tuple[Any, ...]] | None = None,
+    events: Sequence[NDArray[Any]] = (),
 ) -> None:
-    """Judge every sample, write the flag, and record counts, thresholds and reasons."""
-    flags = np.zeros(adata.n_obs, dtype=np.bool_)
+    """Judge every sample, write the flag, and record counts, thresholds and reasons.
+
+    Parameters
+    ----------
+    adata
+        Events of a study.
+    flag
+        Column of ``obs`` to write.
+    judge
+        Called with the values of a sample, (n_events, n_channels), not to be changed; then what is
+        `own` to the sample, and then the sample's part of each of `events`. It must not hold the
+        AnnData, since workers elsewhere may call it.
+    params
+        To be recorded.
+    values
+        What to look at; by default the events as acquired.
+    own
+        Further arguments of each sample.
+    events
+        Further facts about every event, (n_events,) each.
+    """
     rows_of = blocks.sample_blocks(adata)
+    present = {sample: rows for sample, rows in rows_of.items() if blocks.n_rows(rows)}
+    arguments = [
+        (*(own[sample] if own else ()), *(column[rows] for column in events))
+        for sample, rows in present.items()
+    ]
+    found = chunks.map_blocks(
+        partial(_judge, judge), blocks.acquired_values(adata)[0] if values is None else values,
+        arguments, blocks=list(present.values()),
+    )  # fmt: skip
+    verdicts = dict(zip(present, found, strict=True))
+    flags = np.zeros(adata.n_obs, dtype=np.bool_)
     samples, thresholds = [], []
     for sample, rows in rows_of.items():
         n_events = blocks.n_rows(rows)
-        verdict = judge(sample, rows) if n_events else nothing(0, "no events")
+        verdict = verdicts[sample] if n_events else nothing(0, "no events")
         flags[rows] = verdict.flags
         samples.append(
             {
@@ -91,21 +125,25 @@ def judge_samples(
     )  # fmt: skip
 
 
+def _judge(judge: Callable[..., Verdict], events: Any, arguments: tuple[Any, ...]) -> Verdict:
+    return judge(events, *arguments)
+
+
 def write_flag(adata: AnnData, flag: str, flags: NDArray[np.bool_]) -> None:
     """Write a flag and bring ``qc_pass`` up to date."""
     if adata.is_view:
         adata._init_as_actual(adata.copy())
     adata.obs[flag] = flags
-    known = [name for name in schema.QC_FLAGS if name in adata.obs]
-    adata.obs[schema.QC_PASS] = ~adata.obs[known].to_numpy(dtype=np.bool_).any(axis=1)
+    adata.obs[schema.QC_PASS] = unflagged(adata, *schema.QC_FLAGS)
 
 
 def unflagged(adata: AnnData, *flags: str) -> NDArray[np.bool_]:
     """Tell which events carry none of these flags, as far as they were set."""
-    known = [name for name in flags if name in adata.obs]
-    if not known:
-        return np.ones(adata.n_obs, dtype=np.bool_)
-    return np.asarray(~adata.obs[known].to_numpy(dtype=np.bool_).any(axis=1))
+    good = np.ones(adata.n_obs, dtype=np.bool_)
+    for name in flags:
+        if name in adata.obs:
+            good &= ~adata.obs[name].to_numpy(dtype=np.bool_)
+    return good
 
 
 def scatter_channels(adata: AnnData) -> dict[tuple[str, str], int]:

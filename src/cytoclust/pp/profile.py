@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from cytoclust import checks, schema
+from cytoclust import checks, chunks, schema
 from cytoclust.errors import ArgumentError
 from cytoclust.pp import blocks
 from cytoclust.pp.flags import even_rows, scatter_channels, unflagged
@@ -76,20 +77,22 @@ def profile_quality(adata: AnnData, *, n_bins: int = 50, copy: bool = False) -> 
     edges = scatter_edges(values, rows_of, pair)
     measured = np.flatnonzero(np.isin(kinds, blocks.MEASURED))
     clocks = np.flatnonzero(kinds == "time")
-    scale = signal_scale(adata, measured)
+    look = Look(
+        n_bins, pair, edges, measured, signal_scale(adata, measured),
+        int(clocks[0]) if len(clocks) else None,
+    )  # fmt: skip
+    present = {sample: rows for sample, rows in rows_of.items() if blocks.n_rows(rows)}
+    found = chunks.map_blocks(
+        look, values, [kept[rows] for rows in present.values()], blocks=list(present.values())
+    )
     scatter = np.zeros((len(rows_of), 2, PIXELS, PIXELS) if pair else (0,), np.uint32)
     rate = np.zeros((len(rows_of), 2, n_bins), np.uint32)
     signal = np.full((len(rows_of), n_bins, len(measured)), np.nan, np.float32)
-    for i, rows in enumerate(rows_of.values()):
-        if not blocks.n_rows(rows):
-            continue
-        here, good = values[rows], kept[rows]
-        when = time_bins(here[:, clocks[0]] if len(clocks) else None, len(here), n_bins)
-        for j, chosen in enumerate((good, ~good)):
-            rate[i, j] = np.bincount(when[chosen], minlength=n_bins)
-            if pair:
-                scatter[i, j] = scatter_counts(here[chosen][:, pair], edges)
-        signal[i] = signal_means(here[:, measured], when, scale=scale, n_bins=n_bins)
+    places = [i for i, sample in enumerate(rows_of) if sample in present]
+    for i, (seen, rates, means) in zip(places, found, strict=True):
+        rate[i], signal[i] = rates, means
+        if pair:
+            scatter[i] = seen
     checks.record(
         adata, schema.PROFILE_QUALITY, {"n_bins": n_bins},
         samples=np.array(list(rows_of), dtype=object), scatter=scatter, scatter_edges=edges,
@@ -100,6 +103,32 @@ def profile_quality(adata: AnnData, *, n_bins: int = 50, copy: bool = False) -> 
     return adata if copy else None
 
 
+@dataclass(frozen=True)
+class Look:
+    """What is counted and averaged in the events of one sample."""
+
+    n_bins: int
+    pair: list[int]
+    edges: NDArray[np.float64]
+    measured: NDArray[np.intp]
+    scale: NDArray[np.float64]
+    clock: int | None
+
+    def __call__(
+        self, values: NDArray[np.float32], good: NDArray[np.bool_]
+    ) -> tuple[list[NDArray[np.float64]], NDArray[np.intp], NDArray[np.float32]]:
+        """Return scatter and rate of kept and excluded events, and the mean signals."""
+        clock = None if self.clock is None else values[:, self.clock]
+        when = time_bins(clock, len(values), self.n_bins)
+        sides = (good, ~good)
+        scatter = [
+            scatter_counts(values[side][:, self.pair], self.edges) for side in sides if self.pair
+        ]
+        rate = np.stack([np.bincount(when[side], minlength=self.n_bins) for side in sides])
+        means = signal_means(values[:, self.measured], when, scale=self.scale, n_bins=self.n_bins)
+        return scatter, rate, means
+
+
 def scatter_pair(adata: AnnData) -> list[int]:
     """Return the places of forward and side scatter area, or nothing."""
     found = scatter_channels(adata)
@@ -108,14 +137,15 @@ def scatter_pair(adata: AnnData) -> list[int]:
 
 
 def scatter_edges(
-    values: NDArray[np.float32], rows_of: dict[str, blocks.Rows], pair: list[int]
+    values: Any, rows_of: dict[str, blocks.Rows], pair: list[int]
 ) -> NDArray[np.float64]:
     """Return the edges (2, 49) of the study's scatter plots, from 0 to nearly the largest values."""
     if not pair:
         return np.zeros((0, PIXELS + 1))
-    every = np.ones(len(values), np.bool_)
+    every = np.ones(values.shape[0], np.bool_)
     some = [even_rows(rows, every, LOOKED_AT) for rows in rows_of.values()]
-    seen = values[np.concatenate(some)][:, pair] if some else np.zeros((0, 2), np.float32)
+    rows = np.concatenate(some) if some else np.zeros(0, np.intp)
+    seen = chunks.take_rows(values, rows, pair)
     seen = seen[np.isfinite(seen).all(axis=1)]
     top = np.quantile(seen, 0.998, axis=0) if len(seen) else np.ones(2)
     return np.linspace(0.0, np.maximum(top, 1e-6), PIXELS + 1).T

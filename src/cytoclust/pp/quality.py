@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cytoclust import checks, schema
+from cytoclust import checks, chunks, schema
 from cytoclust.errors import ArgumentError
-from cytoclust.numerics.drift import find_drift
-from cytoclust.numerics.quality import (
-    FEWEST_OF_PILE,
-    LARGEST_PILE,
+from cytoclust.numerics.detectors import (
+    End,
     Limit,
-    doublet_gate,
-    ion_doublets,
-    pile_at_end,
+    join_ends,
+    observe_end,
+    pile_up,
+    upper_end,
     upper_limit,
 )
+from cytoclust.numerics.drift import find_drift
+from cytoclust.numerics.quality import FEWEST_OF_PILE, LARGEST_PILE, doublet_gate, ion_doublets
 from cytoclust.pp import blocks
 from cytoclust.pp.flags import Verdict, judge_samples, nothing, scatter_channels, threshold
 
@@ -55,11 +57,10 @@ def flag_invalid(adata: AnnData, *, copy: bool = False) -> AnnData | None:
     [False, True]
     """
     adata = adata.copy() if copy else adata
-    events, _ = blocks.acquired_values(adata)
     names = adata.var_names.astype(str)
 
-    def judge(_sample: str, rows: blocks.Rows) -> Verdict:
-        bad = ~np.isfinite(events[rows])
+    def judge(events: NDArray[np.float32]) -> Verdict:
+        bad = ~np.isfinite(events)
         counts = bad.sum(axis=0)
         found = [
             threshold(names[j], "not finite", counts[j], source="events")
@@ -114,14 +115,15 @@ def flag_margins(adata: AnnData, *, copy: bool = False) -> AnnData | None:
     events, after_transformation = blocks.acquired_values(adata)
     limits = _study_limits(adata, events, after_transformation=after_transformation)
     names = adata.var_names.astype(str)
+    is_mass = blocks.is_mass(adata)
 
-    def judge(_sample: str, rows: blocks.Rows) -> Verdict:
-        if blocks.is_mass(adata):
-            return nothing(blocks.n_rows(rows), "ion counts have no margin")
-        flags = np.zeros(blocks.n_rows(rows), dtype=np.bool_)
+    def judge(events: NDArray[np.float32]) -> Verdict:
+        if is_mass:
+            return nothing(len(events), "ion counts have no margin")
+        flags = np.zeros(len(events), dtype=np.bool_)
         found, kept = [], []
         for place, lower, upper in limits:
-            values = events[rows, place]
+            values = events[:, place]
             for kind, limit in (("lower", lower), ("upper", upper or upper_limit(values, np.nan))):
                 if not np.isfinite(limit.value):
                     continue
@@ -139,7 +141,7 @@ def flag_margins(adata: AnnData, *, copy: bool = False) -> AnnData | None:
 
 
 def _study_limits(
-    adata: AnnData, events: NDArray[np.float32], *, after_transformation: bool
+    adata: AnnData, events: Any, *, after_transformation: bool
 ) -> list[tuple[int, Limit, Limit | None]]:
     """Lower and upper limit of each channel that has some; an upper of None is sought per file."""
     kinds = blocks.channel_types(adata)
@@ -148,17 +150,35 @@ def _study_limits(
     ranges = np.asarray(recorded.get("ranges", []), dtype=np.float64)
     if ranges.shape != (adata.n_vars,):
         ranges = np.full(adata.n_vars, np.nan)
+    places = [
+        int(place)
+        for place in np.flatnonzero(np.isin(kinds, ("scatter", "fluorescence", "viability")))
+        if kinds[place] == "scatter" or (linear[place] and not after_transformation)
+    ]
+    if blocks.is_mass(adata) or not places:
+        return []
+    seen = chunks.map_blocks(partial(_observe_ends, ranges=ranges[places]), events, columns=places)
     limits: list[tuple[int, Limit, Limit | None]] = []
-    for place in np.flatnonzero(np.isin(kinds, ("scatter", "fluorescence", "viability"))):
-        values = events[:, place]
-        if kinds[place] == "scatter" and not linear[place]:
-            limits.append((int(place), pile_at_end(values, lower=True), pile_at_end(values)))
-        elif linear[place] and (kinds[place] == "scatter" or not after_transformation):
-            is_scatter = kinds[place] == "scatter"
-            lower = Limit(0.0 if is_scatter else np.nan, "scatter is positive")
-            upper = upper_limit(values, float(ranges[place]))
-            limits.append((int(place), lower, upper if np.isfinite(upper.value) else None))
+    for number, place in enumerate(places):
+        low, high = (join_ends([part[number][side] for part in seen]) for side in (0, 1))
+        if not linear[place]:
+            limits.append((place, pile_up(low, lower=True), pile_up(high)))
+            continue
+        is_scatter = kinds[place] == "scatter"
+        lower = Limit(0.0 if is_scatter else np.nan, "scatter is positive")
+        upper = upper_end(high, float(ranges[place]))
+        limits.append((place, lower, upper if np.isfinite(upper.value) else None))
     return limits
+
+
+def _observe_ends(
+    events: NDArray[np.float32], *, ranges: NDArray[np.float64]
+) -> list[tuple[End, End]]:
+    """Look at both ends of each channel."""
+    return [
+        (observe_end(events[:, i], lower=True), observe_end(events[:, i], float(declared)))
+        for i, declared in enumerate(ranges)
+    ]
 
 
 def flag_doublets(adata: AnnData, *, n_spreads: float = 4.0, copy: bool = False) -> AnnData | None:
@@ -213,29 +233,29 @@ def flag_doublets(adata: AnnData, *, n_spreads: float = 4.0, copy: bool = False)
     """
     checks.check_positive("n_spreads", n_spreads)
     adata = adata.copy() if copy else adata
-    events, _ = blocks.acquired_values(adata)
     pair, measure, reason = _pulse_pair(adata)
     dna, length = _ion_channels(adata)
     names = adata.var_names.astype(str)
+    is_mass = blocks.is_mass(adata)
 
-    def judge(_sample: str, rows: blocks.Rows) -> Verdict:
-        if blocks.is_mass(adata):
+    def judge(events: NDArray[np.float32]) -> Verdict:
+        if is_mass:
             if not dna:
-                return nothing(blocks.n_rows(rows), "no DNA channel")
-            total = events[rows][:, dna].sum(axis=1)
-            gate = ion_doublets(total, None if length is None else events[rows, length])
+                return nothing(len(events), "no DNA channel")
+            total = events[:, dna].sum(axis=1)
+            gate = ion_doublets(total, None if length is None else events[:, length])
             label = " + ".join(names[dna])
         elif pair is None:
-            return nothing(blocks.n_rows(rows), reason)
+            return nothing(len(events), reason)
         else:
-            area, other = events[rows, pair[0]], events[rows, pair[1]]
+            area, other = events[:, pair[0]], events[:, pair[1]]
             if measure == "W":
                 with np.errstate(divide="ignore", invalid="ignore"):
                     other = area / other
             gate = doublet_gate(area, other, n_spreads=n_spreads)
             label = f"{names[pair[0]]} to {names[pair[1]]}"
         if np.isnan(gate.ratio):
-            return nothing(blocks.n_rows(rows), "fewer than 100 usable events")
+            return nothing(len(events), "fewer than 100 usable events")
         found = [
             threshold(label, "usual", gate.ratio, source="median"),
             threshold(label, "spread", gate.spread, source="log scale"),
@@ -328,7 +348,6 @@ def flag_time_drift(adata: AnnData, *, copy: bool = False) -> AnnData | None:
     2000
     """
     adata = adata.copy() if copy else adata
-    events, _ = blocks.acquired_values(adata)
     kinds = blocks.channel_types(adata)
     places = np.flatnonzero(kinds != "time")
     if not places.size:
@@ -336,13 +355,11 @@ def flag_time_drift(adata: AnnData, *, copy: bool = False) -> AnnData | None:
         raise ArgumentError(msg)
     clocks = np.flatnonzero(kinds == "time")
     names = adata.var_names.astype(str)
-    in_file_order = adata.obs[schema.EVENT].to_numpy() if schema.EVENT in adata.obs else None
 
-    def judge(_sample: str, rows: blocks.Rows) -> Verdict:
-        block = events[rows]
+    def judge(block: NDArray[np.float32], in_file: NDArray[np.integer] | None = None) -> Verdict:
         order = None
-        if in_file_order is not None and (np.diff(in_file_order[rows]) < 0).any():
-            order = np.argsort(in_file_order[rows], kind="stable")
+        if in_file is not None and (np.diff(in_file) < 0).any():
+            order = np.argsort(in_file, kind="stable")
             block = block[order]
         found = find_drift(block[:, places], block[:, clocks[0]] if clocks.size else None)
         flags = found.flags
@@ -362,5 +379,6 @@ def flag_time_drift(adata: AnnData, *, copy: bool = False) -> AnnData | None:
             rows_found.append(threshold("", "bursts", found.n_bursts, source="bins"))
         return Verdict(flags, found.reason, rows_found if found.n_bins else [])
 
-    judge_samples(adata, schema.QC_TIME, judge=judge, params={})
+    places_in_file = [adata.obs[schema.EVENT].to_numpy()] if schema.EVENT in adata.obs else []
+    judge_samples(adata, schema.QC_TIME, judge=judge, params={}, events=places_in_file)
     return adata if copy else None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pandas as pd
 
-from cytoclust import checks, schema
+from cytoclust import checks, chunks, schema
 from cytoclust.errors import ArgumentError
 from cytoclust.numerics import arcsinh as kernels
 from cytoclust.numerics import cofactors as rules
@@ -84,9 +85,12 @@ def arcsinh(
     checks.check_not_applied(adata, schema.ARCSINH)
     adata = adata.copy() if copy else adata
     widths, sources = _cofactors_to_use(adata, cofactor)
-    values = blocks.analysis_values(adata)
-    with thread_limit(n_jobs):
-        kernels.arcsinh(values, widths, out=values)
+    if chunks.is_lazy(adata.X):
+        blocks.change_values(adata, partial(_transformed, widths=widths))
+    else:
+        values = blocks.analysis_values(adata)
+        with thread_limit(n_jobs):
+            kernels.arcsinh(values, widths, out=values)
     adata.var[schema.COFACTOR] = widths
     table = pd.DataFrame({"cofactor": widths, "source": sources}, index=_names(adata))
     single = float(cofactor) if isinstance(cofactor, int | float | np.number) else None
@@ -148,6 +152,12 @@ def estimate_cofactors(adata: AnnData, *, copy: bool = False) -> AnnData | None:
     adata.var[schema.COFACTOR] = widths
     checks.record(adata, schema.ESTIMATE_COFACTORS, {}, cofactors=table)
     return adata if copy else None
+
+
+def _transformed(block: NDArray[np.float32], *, widths: NDArray[np.float64]) -> NDArray[np.float32]:
+    block = np.array(block, dtype=np.float32, order="C")
+    kernels.arcsinh(block, widths, out=block)
+    return block
 
 
 def _names(adata: AnnData) -> pd.Index:
@@ -259,20 +269,37 @@ def compensated_sample(adata: AnnData, n_events: int) -> NDArray[np.float32]:
     done = checks.recorded(adata, schema.COMPENSATE) is not None
     plan: dict[str, Unmixing] = {} if done else unmixing_plan(adata)
     passed = adata.obs[schema.QC_PASS].to_numpy(bool) if schema.QC_PASS in adata.obs else None
-    events = np.asarray(adata.X)
     rows_of = {
         name: rows for name, rows in blocks.sample_blocks(adata).items() if blocks.n_rows(rows)
     }
     share = max(n_events // max(len(rows_of), 1), 1)
-    parts = []
-    for sample, rows in rows_of.items():
-        places = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
-        if passed is not None and passed[places].any():
-            places = places[passed[places]]
-        taken = places[np.linspace(0, places.size - 1, min(share, places.size)).astype(np.intp)]
-        part = np.ascontiguousarray(events[taken], dtype=np.float32)
-        unmixing = plan.get(sample)
-        if unmixing is not None and unmixing.columns.size:
-            kernels.compensate_arcsinh(part, unmixing.matrix, unmixing.columns, out=part)
-        parts.append(part)
+    wanted = []
+    for rows in rows_of.values():
+        good = None if passed is None else passed[rows]
+        places = (
+            np.arange(blocks.n_rows(rows))
+            if good is None or not good.any()
+            else np.flatnonzero(good)
+        )
+        wanted.append(
+            places[np.linspace(0, places.size - 1, min(share, places.size)).astype(np.intp)]
+        )
+    unmixings = [plan.get(sample, Unmixing()) for sample in rows_of]
+    parts = chunks.map_blocks(
+        _compensated_rows,
+        blocks.plain_values(adata.X),
+        wanted,
+        unmixings,
+        blocks=list(rows_of.values()),
+    )
     return np.concatenate(parts) if parts else np.zeros((0, adata.n_vars), np.float32)
+
+
+def _compensated_rows(
+    block: NDArray[np.float32], rows: NDArray[np.intp], unmixing: Unmixing
+) -> NDArray[np.float32]:
+    """Return some events of one sample, compensated."""
+    part = np.ascontiguousarray(block[rows], dtype=np.float32)
+    if unmixing.columns.size:
+        kernels.compensate_arcsinh(part, unmixing.matrix, unmixing.columns, out=part)
+    return part

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from cytoclust import checks, schema
+from cytoclust import checks, chunks, schema
 from cytoclust.errors import StudyError
 from cytoclust.numerics.arcsinh import arcsinh, compensate_arcsinh
 from cytoclust.numerics.cofactors import estimate_cofactors
@@ -24,6 +26,8 @@ from cytoclust.pp.flags import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from anndata import AnnData
     from numpy.typing import NDArray
 
@@ -78,31 +82,38 @@ def flag_debris(adata: AnnData, *, copy: bool = False) -> AnnData | None:
         place = scatter_channels(adata).get(("FSC", "H"))
     valley: Valley | None = None
     reason = "no forward scatter channel"
+    usable = np.zeros(adata.n_obs, dtype=np.bool_)
     events, after_transformation = blocks.acquired_values(adata)
     if place is not None:
         linear = bool(blocks.linear_channels(adata)[place])
-        values = events[:, place]
-        usable = np.isfinite(values) & (values > 0)
+        usable = np.concatenate(
+            chunks.map_blocks(_is_positive, events, columns=[place]) or [usable]
+        )
         usable &= unflagged(adata, schema.QC_INVALID, schema.QC_MARGIN, schema.QC_DOUBLET)
         rows = pooled_rows(adata, usable, POOLED_EVENTS)
         if linear and rows.size:
             markers = _marker_places(adata, after_transformation=after_transformation)
-            brightness = events[rows][:, markers]
-            valley, reason = debris_cut(np.log(values[rows].astype(np.float64)), brightness)
+            pool = chunks.take_rows(events, rows, [place, *markers])
+            valley, reason = debris_cut(np.log(pool[:, 0].astype(np.float64)), pool[:, 1:])
         else:
             reason = "no usable event" if linear else "scatter was exported after transformation"
+    name = "" if place is None else str(adata.var_names[place])
 
-    def judge(_sample: str, rows: blocks.Rows) -> Verdict:
+    def judge(events: NDArray[np.float32], usable: NDArray[np.bool_]) -> Verdict:
         if valley is None or place is None:
-            return nothing(blocks.n_rows(rows), reason)
-        own = values[rows]
-        sizes = np.log(own[usable[rows]].astype(np.float64))
+            return nothing(len(events), reason)
+        own = events[:, place]
+        sizes = np.log(own[usable].astype(np.float64))
         cut, source = refined_cut(sizes, valley, SIZE_KERNEL)
-        found = [threshold(adata.var_names[place], "lower", float(np.exp(cut)), source=source)]
+        found = [threshold(name, "lower", float(np.exp(cut)), source=source)]
         return Verdict(own < np.exp(cut), "", found)
 
-    judge_samples(adata, schema.QC_DEBRIS, judge=judge, params={})
+    judge_samples(adata, schema.QC_DEBRIS, judge=judge, params={}, events=[usable])
     return adata if copy else None
+
+
+def _is_positive(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    return np.asarray(np.isfinite(values[:, 0]) & (values[:, 0] > 0))
 
 
 def _marker_places(adata: AnnData, *, after_transformation: bool) -> NDArray[np.intp]:
@@ -155,87 +166,145 @@ def flag_dead(adata: AnnData, *, copy: bool = False) -> AnnData | None:
     """
     adata = adata.copy() if copy else adata
     places = np.flatnonzero(blocks.channel_types(adata) == "viability")
-    stains, cofactors, remark = _stains(adata, places)
-    usable = np.isfinite(stains).all(axis=1) & unflagged(
+    stain = _stain(adata, places)
+    finite = np.zeros(adata.n_obs, dtype=np.bool_)
+    for rows, mask in zip(stain.rows, stain.map(_is_finite), strict=True):
+        finite[rows] = mask
+    stain = _with_scales(adata, stain, finite)
+    usable = finite & unflagged(
         adata, schema.QC_INVALID, schema.QC_MARGIN, schema.QC_DOUBLET, schema.QC_DEBRIS
     )
-    rows = pooled_rows(adata, usable, POOLED_EVENTS)
-    cuts: list[tuple[int, Valley]] = []
+    pool = stain.take(pooled_rows(adata, usable, POOLED_EVENTS))
+    cuts: list[tuple[int, str, Valley]] = []
     reasons = [] if places.size else ["no viability channel"]
     for k, place in enumerate(places):
-        valley, reason = viability_cut(stains[rows, k].astype(np.float64), STAIN_KERNEL)
+        valley, reason = viability_cut(pool[:, k].astype(np.float64), STAIN_KERNEL)
+        name = str(adata.var_names[place])
         if valley is None:
-            reasons.append(f"{adata.var_names[place]}: {reason}")
+            reasons.append(f"{name}: {reason}")
         else:
-            cuts.append((k, valley))
-    text = "; ".join([*reasons, *([remark] if remark and places.size else [])])
+            cuts.append((k, name, valley))
+    text = "; ".join([*reasons, *([stain.remark] if stain.remark and places.size else [])])
+    scale, cofactors = stain.scale, stain.cofactors
 
-    def judge(_sample: str, rows: blocks.Rows) -> Verdict:
-        flags = np.zeros(blocks.n_rows(rows), dtype=np.bool_)
+    def judge(
+        events: NDArray[np.float32], unmixing: Unmixing, usable: NDArray[np.bool_]
+    ) -> Verdict:
+        flags = np.zeros(len(events), dtype=np.bool_)
         found = []
-        for k, valley in cuts:
-            own = stains[rows, k]
-            cut, source = refined_cut(own[usable[rows]].astype(np.float64), valley, STAIN_KERNEL)
+        stains = scale(events, unmixing) if cuts else np.zeros((len(events), 0), np.float32)
+        for k, name, valley in cuts:
+            own = stains[:, k]
+            cut, source = refined_cut(own[usable].astype(np.float64), valley, STAIN_KERNEL)
             flags |= own > cut
-            name = adata.var_names[places[k]]
             found.append(
                 threshold(name, "upper", cut, source=f"{source}, cofactor {cofactors[k]:.4g}")
             )
         return Verdict(flags, text, found)
 
-    judge_samples(adata, schema.QC_DEAD, judge=judge, params={})
+    judge_samples(
+        adata, schema.QC_DEAD, judge=judge, params={}, values=stain.values,
+        own={sample: (unmixing,) for sample, unmixing in stain.plan.items()}, events=[usable],
+    )  # fmt: skip
     return adata if copy else None
 
 
-def _stains(
-    adata: AnnData, places: NDArray[np.intp]
-) -> tuple[NDArray[np.float32], NDArray[np.float64], str]:
-    """Viability channels on an arcsinh scale, the cofactors of that scale, and a remark."""
+@dataclass(frozen=True)
+class StainScale:
+    """How viability channels are brought to an arcsinh scale: compensated, transformed, spread."""
+
+    places: NDArray[np.intp]
+    cofactors: NDArray[np.float64]
+    factors: NDArray[np.float32]
+
+    def __call__(self, events: NDArray[np.float32], unmixing: Unmixing) -> NDArray[np.float32]:
+        """Return the stains (n_events, n_stains) of events of one sample."""
+        if np.isin(self.places, unmixing.columns).any() and len(events):
+            block = np.ascontiguousarray(events, dtype=np.float32)
+            events = compensate_arcsinh(block, unmixing.matrix, unmixing.columns)
+        stains = np.array(events[:, self.places], dtype=np.float32, order="C")
+        if np.isfinite(self.cofactors).any():
+            arcsinh(stains, self.cofactors, out=stains)
+        return stains * self.factors
+
+
+@dataclass(frozen=True)
+class Stain:
+    """The viability channels of a study, made sample by sample when they are looked at."""
+
+    values: Any
+    plan: dict[str, Unmixing]
+    rows: list[blocks.Rows]
+    scale: StainScale
+    cofactors: NDArray[np.float64]
+    remark: str
+
+    def map(self, function: Callable[..., Any], *arguments: Sequence[Any]) -> list[Any]:
+        """Apply a function to the stains of every sample that has events."""
+        return chunks.map_blocks(
+            partial(_with_stains, function, self.scale), self.values,
+            list(self.plan.values()), *arguments,
+            blocks=self.rows,
+        )  # fmt: skip
+
+    def take(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Return the stains of some events, by sample."""
+        wanted = np.zeros(self.values.shape[0], dtype=np.bool_)
+        wanted[rows] = True
+        parts = self.map(_pick, [wanted[own] for own in self.rows])
+        return np.concatenate([np.zeros((0, len(self.scale.places)), np.float32), *parts])
+
+
+def _with_stains(  # noqa: PLR0917, a task of a worker
+    function: Callable[..., Any], scale: StainScale, events: Any, unmixing: Unmixing, *own: Any
+) -> Any:
+    return function(scale(events, unmixing), *own)
+
+
+def _is_finite(stains: NDArray[np.float32]) -> NDArray[np.bool_]:
+    return np.asarray(np.isfinite(stains).all(axis=1))
+
+
+def _pick(stains: NDArray[np.float32], wanted: NDArray[np.bool_]) -> NDArray[np.float32]:
+    return stains[wanted]
+
+
+def _stain(adata: AnnData, places: NDArray[np.intp]) -> Stain:
+    """Find the viability channels as they are in the AnnData, compensated but not yet scaled."""
     transformed = checks.recorded(adata, schema.ARCSINH) is not None
     compensated = checks.recorded(adata, schema.COMPENSATE) is not None
-    if transformed and (compensated or schema.RAW not in adata.layers):
-        stains = np.ascontiguousarray(np.asarray(adata.X)[:, places], dtype=np.float32)
-        widths = adata.var[schema.COFACTOR].to_numpy(dtype=np.float64)[places]
-        return _spread_out(adata, stains, places), widths, ""
-    stains, remark = _linear_stains(adata, places, compensated=compensated)
+    rows_of = blocks.sample_blocks(adata)
+    present = [sample for sample, rows in rows_of.items() if blocks.n_rows(rows)]
+    values, remark = blocks.acquired_values(adata)[0], ""
+    plan: dict[str, Unmixing] = {}
+    unknown = np.full(places.size, np.nan)
+    if compensated or (transformed and schema.RAW not in adata.layers):
+        values = blocks.plain_values(adata.X)
+        if transformed:
+            unknown = adata.var[schema.COFACTOR].to_numpy(dtype=np.float64)[places]
+    else:
+        try:
+            plan = unmixing_plan(adata)
+        except StudyError as error:
+            remark = f"not compensated: {error}"
+    scale = StainScale(places, np.full(places.size, np.nan), np.ones(places.size, np.float32))
+    own = {sample: plan.get(sample, Unmixing()) for sample in present}
+    return Stain(values, own, [rows_of[sample] for sample in present], scale, unknown, remark)
+
+
+def _with_scales(adata: AnnData, stain: Stain, finite: NDArray[np.bool_]) -> Stain:
+    """Find the cofactors of linear stains, and the factors of those exported after transformation."""
+    places = stain.scale.places
     linear = blocks.linear_channels(adata)[places]
-    if not places.size or not stains.shape[0]:
-        return stains, np.full(places.size, np.nan), remark
-    pool = pooled_rows(adata, np.asarray(np.isfinite(stains).all(axis=1)), POOLED_EVENTS)
-    found, _, _ = estimate_cofactors(stains[pool], blocks.counts_ions(adata)[places])
-    widths = np.where(linear, found, np.nan)
-    arcsinh(stains, widths, out=stains)
-    return _spread_out(adata, stains, places), widths, remark
-
-
-def _linear_stains(
-    adata: AnnData, places: NDArray[np.intp], *, compensated: bool
-) -> tuple[NDArray[np.float32], str]:
-    """Linear values of the viability channels, compensated as far as matrices are known."""
-    events, _ = blocks.acquired_values(adata)
-    if compensated:
-        return np.ascontiguousarray(np.asarray(adata.X)[:, places], dtype=np.float32), ""
-    stains = np.ascontiguousarray(events[:, places], dtype=np.float32)
-    try:
-        plan = unmixing_plan(adata)
-    except StudyError as error:
-        return stains, f"not compensated: {error}"
-    for sample, rows in blocks.sample_blocks(adata).items():
-        unmixing = plan.get(sample, Unmixing())
-        if np.isin(places, unmixing.columns).any() and blocks.n_rows(rows):
-            block = np.ascontiguousarray(events[rows], dtype=np.float32)
-            block = compensate_arcsinh(block, unmixing.matrix, unmixing.columns)
-            stains[rows] = block[:, places]
-    return stains, ""
-
-
-def _spread_out(
-    adata: AnnData, stains: NDArray[np.float32], places: NDArray[np.intp]
-) -> NDArray[np.float32]:
-    """Scale channels exported after transformation to the width of an arcsinh scale."""
-    for k in np.flatnonzero(~blocks.linear_channels(adata)[places]):
-        column = stains[np.isfinite(stains[:, k]), k]
-        low, high = np.quantile(column, (0.002, 0.998)) if column.size else (0.0, 0.0)
-        if high > low:
-            stains[:, k] *= np.float32(10 / (high - low))
-    return stains
+    pool = stain.take(pooled_rows(adata, finite, POOLED_EVENTS))
+    if not places.size or not len(pool):
+        return stain
+    cofactors, widths = stain.cofactors, np.full(places.size, np.nan)
+    if np.isnan(cofactors).all():  # not on an arcsinh scale yet
+        found, _, _ = estimate_cofactors(pool, blocks.counts_ions(adata)[places])
+        cofactors = widths = np.where(linear, found, np.nan)
+    factors = np.ones(places.size, dtype=np.float32)
+    for k in np.flatnonzero(~linear):
+        low, high = np.quantile(pool[:, k], (0.002, 0.998))
+        factors[k] = np.float32(10 / (high - low)) if high > low else np.float32(1)
+    return replace(stain, scale=StainScale(places, widths, factors), cofactors=cofactors)
