@@ -26,12 +26,12 @@ ROOMS = ("io", "pp", "tl", "pl", "get", "simulate", "report", "pipeline")
 FIRST = {  # what a verb works on comes first: events, a path, or a table of results
     "io": {"adata", "path", "samples", "store"}, "pp": {"adata"}, "get": {"data"}, "report": {"adata"},
     "tl": {"adata", "data", "result", "samples"}, "pl": {"adata", "calls", "data", "plot", "result", "table"},
-    "simulate": {"folder"}, "pipeline": {"samples"},
+    "simulate": {"folder"}, "pipeline": {"adata", "folder", "samples"},
 }  # fmt: skip
 LAYER = {
     "errors": 0, "schema": 0, "progress": 0, "checks": 1, "numerics": 1, "markers": 1, "chunks": 2, "get": 3, "io": 4,
-    "pp": 4, "tl": 4, "pl": 4, "definitions": 4, "simulate": 5, "report": 5, "checkpoints": 5, "outputs": 5, "pipeline": 6,
-    "demo": 7, "cli": 8,
+    "pp": 4, "tl": 4, "pl": 4, "definitions": 4, "slots": 5, "simulate": 6, "report": 6, "checkpoints": 6, "outputs": 6,
+    "pipeline": 7, "demo": 8, "cli": 9,
 }  # fmt: skip
 
 

@@ -116,7 +116,7 @@ def forbid(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     def reached(*_: object, **__: object) -> None:
         pytest.fail(f"{step} was reached")
 
-    monkeypatch.setattr(cc.pipeline, step, reached)
+    monkeypatch.setattr(cc.pipeline.running, step, reached)
 
 
 @pytest.fixture

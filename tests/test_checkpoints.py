@@ -63,7 +63,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cc.pipeline, step, stop)
+    monkeypatch.setattr(cc.pipeline.running, step, stop)
 
 
 def forbid(monkeypatch: pytest.MonkeyPatch, *steps: str) -> None:
@@ -71,7 +71,7 @@ def forbid(monkeypatch: pytest.MonkeyPatch, *steps: str) -> None:
         pytest.fail("a finished step was done again")
 
     for step in steps:
-        place, name = (cc.io, step) if step == "read_study" else (cc.pipeline, step)
+        place, name = (cc.io, step) if step == "read_study" else (cc.pipeline.running, step)
         monkeypatch.setattr(place, name, reached)
 
 

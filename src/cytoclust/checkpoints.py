@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cytoclust.checks import listing, package_version, steps
+from cytoclust.chunks import is_lazy
 from cytoclust.errors import StudyWarning
 from cytoclust.io.sheets import read_panel, read_sheet
+from cytoclust.slots import put_slots, read_slots, restore_events, write_slots
 
 if TYPE_CHECKING:
     import os
@@ -31,7 +33,6 @@ __all__ = ["FOLDER", "Checkpoints", "run_fingerprint"]
 FOLDER: Final = ".resume"
 EVENTS: Final = "events.h5ad"  # values, as they are after quality control and transformation
 STATE: Final = "state.json"  # written last: what it does not name does not count
-SLOTS: Final = ("obs", "obsm", "obsp", "uns", "var")
 
 
 def file_digests(files: Iterable[Path]) -> list[str]:
@@ -144,22 +145,13 @@ class Checkpoints:
     def _read(self, state: Mapping[str, Any]) -> AnnData:
         """Put together the values and what later steps added to them."""
         import anndata as ad
-        import h5py
-        from anndata.io import read_elem
 
         assert self.place is not None
+        if state["lazy"]:
+            return restore_events(self.place / state["slots"])
         adata = ad.read_h5ad(self.place / EVENTS)
         if state["slots"]:
-            with h5py.File(self.place / state["slots"], "r") as store:
-                slots = {name: read_elem(store[name]) for name in SLOTS}
-            for name in state["columns"]:
-                adata.obs[name] = slots["obs"][name]
-            for name, values in slots["obsm"].items():
-                adata.obsm[name] = values
-            for name, values in slots["obsp"].items():
-                adata.obsp[name] = values
-            adata.uns = slots["uns"]
-            adata.var = slots["var"]
+            put_slots(adata, read_slots(self.place / state["slots"]))
         return adata
 
     def done(self, step: str) -> bool:
@@ -183,8 +175,8 @@ class Checkpoints:
         """Write values once, added slots after each step, and last the state that names them."""
         assert self.place is not None
         self.place.mkdir(exist_ok=True)
-        slots = ""
-        if len(self.steps) == 1:
+        slots, lazy = "", is_lazy(adata.X)
+        if len(self.steps) == 1 and not lazy:
             beside = self.place / f"{EVENTS}.part"
             adata.write_h5ad(beside)
             beside.replace(self.place / EVENTS)
@@ -196,7 +188,7 @@ class Checkpoints:
             "fingerprint": self.key,
             "steps": self.steps,
             "slots": slots,
-            "columns": list(adata.obs),
+            "lazy": lazy,
             "clock": clock.rows,
         }
         beside = self.place / f"{STATE}.part"
@@ -212,25 +204,3 @@ class Checkpoints:
 
         if self.place is not None:
             shutil.rmtree(self.place, ignore_errors=True)
-
-
-def write_slots(adata: AnnData, path: Path) -> None:
-    """Write every slot but the values: columns without the long index of events."""
-    import h5py
-    from anndata.io import write_elem
-
-    contents = {
-        "obs": {str(name): bare_values(column) for name, column in adata.obs.items()},
-        "obsm": dict(adata.obsm),
-        "obsp": dict(adata.obsp),
-        "uns": dict(adata.uns),
-        "var": adata.var,
-    }
-    with h5py.File(path, "w") as store:
-        for name, value in contents.items():
-            write_elem(store, name, value)
-
-
-def bare_values(column: pd.Series[Any]) -> Any:
-    """Return a column's values in a form that can be stored without its index."""
-    return column.array if hasattr(column, "cat") else column.to_numpy()

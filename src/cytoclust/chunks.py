@@ -226,6 +226,18 @@ def put_events(
         adata.layers[name] = layer
 
 
+def load_events(adata: AnnData) -> None:
+    """Read the events of a lazy AnnData into memory, in place, and name them."""
+    obs = adata.obs.set_axis(pd.RangeIndex(adata.n_obs).astype(str), axis=0)
+    every = np.arange(adata.n_obs)
+    layers = {name: take_rows(layer, every) for name, layer in adata.layers.items()}
+    obsm = dict(adata.obsm)
+    put_events(adata, obs, values=take_rows(adata.X, every), layers=layers)
+    adata.obs_names = obs.index
+    for key, values in obsm.items():
+        adata.obsm[key] = values
+
+
 def _pick_rows(block: NDArray[Any], rows: NDArray[np.integer]) -> NDArray[Any]:
     return np.ascontiguousarray(block[rows])
 

@@ -17,7 +17,10 @@ import pandas as pd
 
 from cytoclust import checks, get, schema
 from cytoclust.checks import listing, package_version
+from cytoclust.chunks import active_client, is_lazy
 from cytoclust.errors import ArgumentError
+from cytoclust.progress import watched
+from cytoclust.slots import restore_events, write_slots
 from cytoclust.tl.counts_table import FORMULA_STARTS
 
 if TYPE_CHECKING:
@@ -36,8 +39,8 @@ __all__ = [
     "result_tables",
     "staged",
     "versions",
-    "write_h5ad",
     "write_run_facts",
+    "write_study",
     "write_tables",
 ]
 
@@ -54,8 +57,9 @@ STEPS = {  # what a waiting user reads
     "report": "Drawing figures and report",
     "h5ad": "Writing the AnnData",
 }
+OWN_BAR = ("read",)
 RUN_FACTS = "run.json"
-PRODUCTS = ("report.html", "study.h5ad", RUN_FACTS, "tables", "figures", "fcs")
+PRODUCTS = ("report.html", "study.h5ad", "study.h5", RUN_FACTS, "tables", "figures", "fcs")
 PACKAGES = (
     "cytoclust", "anndata", "scanpy", "umap-learn", "pynndescent", "leidenalg", "scikit-learn", "numpy", "numba",
     "scipy", "pandas", "matplotlib",
@@ -73,7 +77,7 @@ class Clock:
     def step(self, name: str) -> Iterator[None]:
         """Time the block and keep the process's peak memory at its end."""
         start = time.perf_counter()
-        with spinner(STEPS[name]) if self.progress and name != "read" else nullcontext():
+        with spinner(STEPS[name]) if self.progress and name not in OWN_BAR else nullcontext():
             yield
         seconds = time.perf_counter() - start
         self.rows.append(
@@ -88,18 +92,45 @@ class Clock:
 
 @contextmanager
 def spinner(text: str) -> Iterator[None]:
-    """Show on a terminal's standard error what is being done, and for how long."""
+    """Show on a terminal's standard error what is being done, how far it is, and what memory it takes."""
     from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     console = Console(stderr=True)
     if not console.is_terminal:
         yield
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn(),
+        TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[memory]}"),
+    )  # fmt: skip
     with Progress(*columns, console=console, transient=True) as shown:
-        shown.add_task(text, total=None)
-        yield
+        task = shown.add_task(text, total=None, memory="")
+
+        def advanced(done: int, total: int) -> None:
+            if done == 1:
+                shown.reset(task, total=total)
+            shown.update(task, completed=done, memory=memory_in_use())
+
+        with watched(advanced):
+            yield
+
+
+def memory_in_use() -> str:
+    """Say how much memory the workers of the active client take, or this process at its peak."""
+    client = active_client()
+    if client is None:
+        return f"{peak_megabytes() / 1000:.1f} GB at most"
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    used = [worker["metrics"]["memory"] / 1e9 for worker in workers if worker.get("metrics")]
+    return f"{len(used)} workers, {max(used, default=0.0):.1f} GB the largest"
 
 
 def peak_megabytes() -> float:
@@ -140,16 +171,16 @@ def finished(folder: Path) -> dict[str, Any] | None:
         facts: dict[str, Any] = json.loads((folder / RUN_FACTS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    complete = all((folder / name).exists() for name in PRODUCTS)
-    return facts if complete and "fingerprint" in facts else None
+    complete = all((folder / name).exists() for name in facts.get("products", PRODUCTS[:1]))
+    return facts if complete and "products" in facts else None
 
 
 def read_finished(folder: Path) -> AnnData:
-    """Return the events of an earlier run with the same inputs and parameters."""
+    """Return the events of a finished run: from its study.h5ad, or lazily from its store."""
     import anndata as ad
 
-    checks.steps.info("Nothing to compute: %s holds the results of this very run", folder)
-    return ad.read_h5ad(folder / "study.h5ad")
+    lazy = folder / "study.h5"
+    return restore_events(lazy) if lazy.exists() else ad.read_h5ad(folder / "study.h5ad")
 
 
 def refuse_earlier(folder: Path, params: dict[str, Any]) -> None:
@@ -276,9 +307,12 @@ def harmless(value: object) -> object:
     return text
 
 
-def write_h5ad(adata: AnnData, path: Path) -> None:
-    """Write the AnnData, compressed lightly so that a study of millions of events is quick to write."""
-    adata.write_h5ad(path, compression="lzf")
+def write_study(adata: AnnData, folder: Path) -> None:
+    """Write ``study.h5ad``; of a lazy study ``study.h5``, all but the events that its store holds."""
+    if is_lazy(adata.X):
+        write_slots(adata, folder / "study.h5")
+    else:  # compressed lightly, so that millions of events are quick to write
+        adata.write_h5ad(folder / "study.h5ad", compression="lzf")
 
 
 def versions() -> dict[str, str]:
@@ -300,6 +334,7 @@ def write_run_facts(adata: AnnData, clock: Clock, path: Path) -> None:
         "inputs": files[["sample", "file", "sha256", "n_events"]].to_dict("records"),
         "steps": clock.rows,
         "n_events_kept": int(adata.n_obs),
+        "products": [name for name in PRODUCTS if (path.parent / name).exists()],
     }
     path.write_text(json.dumps(facts, indent=2, default=str) + "\n")
 

@@ -28,6 +28,8 @@ embedding = false
 seed = 7
 n_jobs = 1
 title = "Cycle 1"
+store = "events.zarr"
+fcs = false
 """
 
 
@@ -44,7 +46,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         samples=tmp_path / "sheets/samples.csv", panel=tmp_path / "panel.csv", out=tmp_path / "results",
         treatment="visit", baseline="d0", compartment="compartment", donor="patient", covariates=("batch",),
         definitions=("human_leukocyte", str(tmp_path / "own.toml")), resolution=2, embedding=False, seed=7,
-        n_jobs=1, title="Cycle 1",
+        n_jobs=1, title="Cycle 1", store=tmp_path / "events.zarr", fcs=False,
     )  # fmt: skip
     assert read_request(tmp_path) == found  # a folder stands for its study.toml
 

@@ -128,5 +128,5 @@ def write_mapped(
                 figures_folder=stage / "figures",
             )
         with clock.step("h5ad"):
-            outputs.write_h5ad(adata, stage / "study.h5ad")
+            outputs.write_study(adata, stage)
         outputs.write_run_facts(adata, clock, stage / "run.json")

@@ -9,6 +9,7 @@ import typer
 
 DESIGN = "Design"
 OUTPUT = "Output"
+SCALE = "Large studies"
 
 Debug = Annotated[
     bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=OUTPUT)
@@ -85,6 +86,31 @@ Covariates = Annotated[
 Overwrite = Annotated[
     bool,
     typer.Option("--overwrite", "--force", help="Replace what is there.", rich_help_panel=OUTPUT),
+]
+
+Store = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        help="Folder for a zarr store of the events: for studies larger than memory. Results do not change.",
+        rich_help_panel=SCALE,
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        help="Address of a Dask scheduler whose workers do the work, as tcp://host:8786; with --store.",
+        rich_help_panel=SCALE,
+    ),
+]
+WriteFcs = Annotated[
+    bool | None,
+    typer.Option(
+        "--fcs/--no-fcs",
+        help="Whether to write FCS files with the results.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 
 

@@ -58,6 +58,13 @@ class Request:
     seed: int = field(default=0, metadata={"help": "one seed for every random step"})
     n_jobs: int | None = field(default=None, metadata={"help": "threads; all by default"})
     title: str | None = field(default=None, metadata={"help": "heading of the report"})
+    store: Path | None = field(
+        default=None,
+        metadata={"help": "folder for a zarr store of the events, if they are larger than memory"},
+    )
+    fcs: bool = field(
+        default=True, metadata={"help": "whether to write FCS files with the results"}
+    )
 
     def changed(self, **options: Any) -> Request:
         """Return the request with the options that were given (not None)."""
@@ -67,11 +74,12 @@ class Request:
 
 EXAMPLES: Final = {"n_jobs": "4"}  # of keys without default that are no text
 KEYS: Final = {item.name: item for item in fields(Request)}
-PATHS: Final = ("samples", "panel", "out")
+PATHS: Final = ("samples", "panel", "out", "store")
 LISTS: Final = ("covariates", "definitions")
 KINDS: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "resolution": ((int, float), "a number"),
     "embedding": ((bool,), "true or false"),
+    "fcs": ((bool,), "true or false"),
     "seed": ((int,), "a whole number"),
     "n_jobs": ((int,), "a whole number"),
 }
@@ -124,7 +132,7 @@ def checked_value(key: str, value: Any, *, file: Path) -> Any:
         expected = 'a list of texts, as ["A", "B"]'
     elif key in KINDS:
         kind, expected = KINDS[key]
-        if isinstance(value, kind) and (key == "embedding" or not isinstance(value, bool)):
+        if isinstance(value, kind) and (kind == (bool,) or not isinstance(value, bool)):
             return value
     else:
         if isinstance(value, str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +23,8 @@ from cytoclust.cli.study_file import Request, read_request
 from cytoclust.errors import ArgumentError, StudyError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from anndata import AnnData
 
     from cytoclust.report.findings import Finding
@@ -30,6 +33,8 @@ ABUNDANCE = "differential_abundance"
 STATE = "differential_state"
 RESUME = "Finished steps are kept: the same command goes on after the last one."
 SEED = "seed.txt"  # of the demo: written once its study is whole
+USUAL_EVENTS = 620_000  # of the demo
+IN_MEMORY = 5_000_000  # events of a demo that need no store
 SHOWN = 10  # findings printed at the end of a run
 
 
@@ -64,7 +69,10 @@ def run(  # noqa: PLR0913, the command line is flat
         int | None, typer.Option("--seed", min=0, help="One seed for every random step.")
     ] = None,
     n_jobs: options.Jobs = None,
+    store: options.Store = None,
+    scheduler: options.Scheduler = None,
     title: Annotated[str | None, typer.Option("--title", help="Heading of the report.")] = None,
+    fcs: options.WriteFcs = None,
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -85,19 +93,45 @@ def run(  # noqa: PLR0913, the command line is flat
             samples=samples, panel=panel, out=out, treatment=treatment, baseline=baseline, compartment=compartment,
             donor=donor, covariates=options.names(covariates), definitions=options.names(definitions),
             resolution=resolution, embedding=embedding, seed=seed, n_jobs=n_jobs, title=title,
+            store=store, fcs=fcs,
         )  # fmt: skip
         if asked.samples is None:
             leave(NO_SHEET, WRONG_COMMAND)
         if asked.out is None:
             leave("Error: say where the results go: --out FOLDER.", WRONG_COMMAND)
-        adata, fresh = compute(asked, overwrite=overwrite, progress=not quiet)
+        if scheduler is not None and asked.store is None:
+            leave("Error: workers need a store to read from: --store FOLDER.", WRONG_COMMAND)
+        with connected(scheduler) as client:
+            adata, fresh = compute(asked, overwrite=overwrite, progress=not quiet, client=client)
         if as_json:
             print_json(run_facts(adata, asked.out, fresh=fresh))
         elif not quiet:
             show_run(adata, asked.out, fresh=fresh)
 
 
-def compute(asked: Request, *, overwrite: bool, progress: bool) -> tuple[AnnData, bool]:
+@contextmanager
+def connected(scheduler: str | None) -> Iterator[Any]:
+    """Connect to a Dask scheduler; None is given for none."""
+    if scheduler is None:
+        yield None
+        return
+    from distributed import Client
+
+    try:
+        client = Client(scheduler, timeout="10s")
+    except (OSError, ValueError) as error:
+        msg = (
+            f"no Dask scheduler answers at {scheduler} ({type(error).__name__}). Start one with: dask "
+            "scheduler, and workers with: dask worker ADDRESS; or leave out --scheduler."
+        )
+        raise ArgumentError(msg) from error
+    with client:
+        yield client
+
+
+def compute(
+    asked: Request, *, overwrite: bool, progress: bool, client: Any = None
+) -> tuple[AnnData, bool]:
     """Run the pipeline; return its events, and whether anything was computed."""
     from cytoclust import pipeline
 
@@ -122,6 +156,9 @@ def compute(asked: Request, *, overwrite: bool, progress: bool) -> tuple[AnnData
         title=asked.title,
         overwrite=overwrite,
         progress=progress,
+        store=asked.store,
+        client=client,
+        fcs=asked.fcs,
     )
     return adata, facts.stat().st_mtime_ns != before
 
@@ -205,13 +242,14 @@ def report(  # noqa: PLR0913, the command line is flat
     Example:  cytoclust report results/study.h5ad --out monday.html --title "Blinatumomab, cycle 1"
     """
     with plain_errors(debug=debug, quiet=quiet):
-        file = study / "study.h5ad" if study.is_dir() else study
-        target = out or file.with_name("report.html")
+        target = out or (study if study.is_dir() else study.parent) / "report.html"
         if target.exists() and not overwrite:
             msg = f"{target} is there already. Give another --out, or --overwrite."
             raise ArgumentError(msg)
-        adata = read_h5ad(file)
+        from cytoclust import pipeline
         from cytoclust import report as reporting
+
+        adata = pipeline.open_run(study) if study.is_dir() else read_h5ad(study)
 
         reporting.write(
             adata, target, treatment_key=treatment, compartment_key=compartment, donor_key=donor, figures_folder=figures,
@@ -244,6 +282,14 @@ def demo(
     ),
     seed: options.Seed = 0,
     null: Annotated[bool, typer.Option("--null", help="Plant no effect.")] = False,
+    events: Annotated[
+        int | None,
+        typer.Option(
+            "--events",
+            min=50_000,
+            help="About how many events to simulate, 620,000 by default; above 5 million they go through a store.",
+        ),
+    ] = None,
     n_jobs: options.Jobs = None,
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
@@ -260,16 +306,18 @@ def demo(
     from cytoclust.demo import score
 
     with plain_errors(debug=debug, quiet=quiet, verbose=verbose, on_interrupt=RESUME):
-        study = out / "study"
-        if not is_simulated(out, seed=seed, null=null) or overwrite:
+        study, note = out / "study", seed_text(seed=seed, null=null, events=events)
+        if not is_simulated(out, note) or overwrite:
             simulate.study(
-                study, null=null, rng=seed, n_jobs=n_jobs, overwrite=overwrite, progress=not quiet
-            )
-            (out / SEED).write_text(seed_text(seed=seed, null=null))
+                study, null=null, rng=seed, n_jobs=n_jobs, overwrite=overwrite, progress=not quiet,
+                events_per_sample=sample_sizes(events),
+            )  # fmt: skip
+            (out / SEED).write_text(note)
+        large = events is not None and events > IN_MEMORY
         asked = Request(
             samples=study / "samples.csv", panel=study / "panel.csv", out=out / "run", treatment="visit",
             compartment="compartment", donor="patient", definitions=("human_leukocyte", "b_all"), seed=seed,
-            n_jobs=n_jobs,
+            n_jobs=n_jobs, store=out / "store" if large else None,
         )  # fmt: skip
         adata, fresh = compute(asked, overwrite=overwrite, progress=not quiet)
         found = score(adata, result_table(adata), study)
@@ -280,12 +328,19 @@ def demo(
             say(f"Report: {out / 'run' / 'report.html'}")
 
 
-def seed_text(*, seed: int, null: bool) -> str:
+def sample_sizes(events: int | None) -> tuple[int, int]:
+    """Return the smallest and largest number of events of a file, for about so many in all."""
+    factor = 1.0 if events is None else events / USUAL_EVENTS
+    return round(2_000 * factor), round(6_000 * factor)
+
+
+def seed_text(*, seed: int, null: bool, events: int | None) -> str:
     """Return what tells one simulated study from another."""
-    return f"{'null ' if null else ''}seed {seed}\n"
+    size = "" if events is None else f", {events} events"
+    return f"{'null ' if null else ''}seed {seed}{size}\n"
 
 
-def is_simulated(out: Path, *, seed: int, null: bool) -> bool:
+def is_simulated(out: Path, text: str) -> bool:
     """Tell whether the very study that is asked for was simulated whole."""
     note = out / SEED
-    return note.is_file() and note.read_text() == seed_text(seed=seed, null=null)
+    return note.is_file() and note.read_text() == text

@@ -332,6 +332,7 @@ def open_study(store: str | PathLike[str], *, check_sheet: bool = True) -> AnnDa
     place = Path(store).absolute()
     stores.check_store(place)
     var, uns = stores.read_record(place)
+    uns[schema.UNS][schema.READ_STUDY]["params"]["store"] = str(place)
     files = uns[schema.UNS][schema.READ_STUDY]["files"]
     samples = uns[schema.UNS][schema.SAMPLES]
     if check_sheet:

@@ -82,7 +82,7 @@ def filter_events(adata: AnnData, *, copy: bool = False) -> AnnData | None:
     before = checks.recorded(adata, schema.FILTER_EVENTS)
     if before is not None:
         counts, excluded = _joined(before, counts, excluded)
-    _keep(adata, bits == 0)
+    keep_events(adata, bits == 0)
     checks.record(adata, schema.FILTER_EVENTS, {"flags": known}, counts=counts, excluded=excluded)
     _report(counts)
     return adata if copy else None
@@ -138,7 +138,7 @@ def _joined(
     return total, {"samples": earlier["samples"], **merged}
 
 
-def _keep(adata: AnnData, keep: NDArray[np.bool_]) -> None:
+def keep_events(adata: AnnData, keep: NDArray[np.bool_]) -> None:
     """Subset the events in place; categories stay, which AnnData would drop with their events."""
     categories = {
         name: column.cat.categories
