@@ -30,6 +30,11 @@ def test_blocks_of_a_dask_array_are_its_chunks() -> None:
     assert chunks.row_blocks(lazy((300, 0, 700))) == [slice(0, 300), slice(300, 1000)]
 
 
+def test_no_events_make_no_blocks() -> None:
+    assert chunks.row_blocks(VALUES[:0]) == []
+    assert chunks.take_rows(VALUES[:0], np.zeros(0, np.intp), [1]).shape == (0, 1)
+
+
 def test_blocks_in_memory_cover_every_event(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "BLOCK_EVENTS", 300)
     assert [block.stop for block in chunks.row_blocks(VALUES)] == [300, 600, 900, 1000]

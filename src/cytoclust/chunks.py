@@ -57,7 +57,7 @@ def row_blocks(values: Any) -> list[slice]:
         whole, rest = divmod(len(values), BLOCK_EVENTS)
         sizes = [BLOCK_EVENTS] * whole + [rest] * (rest > 0)
     ends = np.cumsum(list(sizes), dtype=np.int64).tolist()
-    starts = [0, *ends[:-1]]
+    starts = [0, *ends[:-1]][: len(ends)]
     return [slice(start, end) for start, end in zip(starts, ends, strict=True) if end > start]
 
 
