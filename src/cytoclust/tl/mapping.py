@@ -89,7 +89,7 @@ def map_events(
 
     Notes
     -----
-    Linear in events, which are worked through block by block, in memory or read by Dask; about 10
+    Linear in events, which are worked through block by block, in memory or read by Dask; about 16
     bytes per event beside the result.
 
     Examples

@@ -72,7 +72,8 @@ def subcluster(
     Raises
     ------
     ArgumentError
-        Neither or both of `restrict_to` and `mask`, an unknown value, fewer than 3 events.
+        Neither or both of `restrict_to` and `mask`, an unknown value, fewer than 3 events; where `X` is
+        read by Dask, more than a million.
     MissingSlotError
         The column is not there.
 
@@ -172,7 +173,7 @@ def _restriction(
     wanted = [str(value) for value in ([values] if isinstance(values, str) else values)]
     column = adata.obs[key].astype("category").cat.remove_unused_categories().cat
     names, number = np.unique([str(name) for name in column.categories], return_inverse=True)
-    codes = np.append(number, -1)[column.codes.to_numpy()]
+    codes = np.append(number, -1).astype(np.int32)[column.codes.to_numpy()]
     before = pd.Categorical.from_codes(codes, categories=pd.Index(names.astype(object)))
     unknown = [value for value in wanted if value not in names]
     if unknown:
