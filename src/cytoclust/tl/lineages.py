@@ -12,7 +12,8 @@ from cytoclust.checks import listing
 from cytoclust.errors import ArgumentError
 from cytoclust.numerics.threads import thread_limit
 from cytoclust.tl.definitions import load_definitions
-from cytoclust.tl.phenotype_evidence import descend
+from cytoclust.tl.lineage_parts import Cuts, Nearest, cluster_pool, part_events
+from cytoclust.tl.phenotype_evidence import cross_codes, descend
 from cytoclust.tl.phenotype_panel import SCATTER, read_panel
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["split_mixed", "subcluster_lineages"]
 
 LINEAGES = ("T cell", "NK cell", "B cell")
-FEWEST = 60  # events below which a lineage stays one cluster
-PROTOTYPES = 2048  # of a large lineage; it has a part of the markers and of the populations of all
 
 
 def subcluster_lineages(
@@ -88,7 +87,8 @@ def subcluster_lineages(
     those that the rules below the lineage ask for and that have groups there; each is scaled by the
     distance between its groups, so that a dim marker counts as much as a bright one. A lineage with
     one such marker is cut where its groups part, as no graph is needed for that. Lineages of more
-    than 50,000 events are clustered through 2,048 prototypes.
+    than 50,000 events are clustered through 2,048 prototypes. Of more than a million events, a million
+    evenly spaced ones are clustered, and every other goes to the cluster of its nearest prototype.
 
     Examples
     --------
@@ -109,27 +109,32 @@ def subcluster_lineages(
     lineages = chosen_lineages(definitions, lineages)
     panel = read_panel(adata, synonyms=definitions.synonyms)
     phenotypes = adata.obs[schema.PHENOTYPE].astype("category")
-    codes = np.full(adata.n_obs, -1, dtype=np.int32)
-    found: list[str] = []
+    groups = lineage_of(phenotypes, [members(definitions, lineage) for lineage in lineages])
+    in_pool = panel.pooled(groups)
+    pooled: list[np.ndarray] = []
+    models: list[Cuts | Nearest] = []
     used = {}
     with thread_limit(n_jobs):
-        for lineage, child in zip(
-            lineages, np.random.default_rng(rng).spawn(len(lineages)), strict=True
-        ):
-            rows = events_named(phenotypes, members(definitions, lineage))
-            table = own_cutoffs(definitions, record["cutoffs"], panel, lineage=lineage)
+        for number, child in enumerate(np.random.default_rng(rng).spawn(len(lineages))):
+            rows = np.flatnonzero(in_pool == number)
+            table = own_cutoffs(definitions, record["cutoffs"], panel, lineage=lineages[number])
             distances = table.groupby("marker", sort=False)["distance"].max()
             scales = {str(marker): float(value) for marker, value in distances.items()}
-            used[lineage] = ", ".join(scales)
-            parts = (
-                cut_rows(panel, rows, table)
-                if len(scales) == 1
-                else cluster_rows(
+            used[lineages[number]] = ", ".join(scales)
+            if len(scales) == 1:
+                model: Cuts | Nearest = Cuts(
+                    next(iter(scales)), np.unique(table["cut_positive"].to_numpy(dtype=np.float64))
+                )
+                parts = model(panel, rows)
+            else:
+                parts, model = cluster_pool(
                     panel, rows, scales, resolution=resolution, n_neighbors=n_neighbors, rng=child
                 )
-            )
-            codes[rows] = len(found) + parts
-            found += [f"{lineage},{k}" for k in range(int(parts.max(initial=-1)) + 1)]
+            pooled.append(parts)
+            models.append(model)
+        parts, sizes = part_events(panel, groups, pooled=pooled, models=models)
+    found = [f"{name},{k}" for name, size in zip(lineages, sizes, strict=True) for k in range(size)]
+    codes = numbered(groups, parts, sizes)
     adata.obs[key_added] = pd.Categorical.from_codes(codes, categories=pd.Index(found))
     checks.record(
         adata,
@@ -169,10 +174,21 @@ def members(definitions: Definitions, name: str) -> list[str]:
     ]
 
 
-def events_named(phenotypes: pd.Series[str], names: Sequence[str]) -> np.ndarray:
-    """Rows of the events that have one of some names."""
-    wanted = np.append(phenotypes.cat.categories.isin(names), [False])  # no name: the last, -1
-    return np.flatnonzero(wanted[phenotypes.cat.codes.to_numpy()])
+def lineage_of(phenotypes: pd.Series[str], lineages: Sequence[Sequence[str]]) -> np.ndarray:
+    """Position of each event's lineage, the last that has its name; -1 for none; int8."""
+    names = phenotypes.cat.categories
+    found = np.full(len(names) + 1, -1, dtype=np.int8)  # no name: the last, -1
+    for number, members_of in enumerate(lineages):
+        found[:-1][names.isin(members_of)] = number
+    return found[phenotypes.cat.codes.to_numpy()]
+
+
+def numbered(groups: np.ndarray, parts: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
+    """Count the parts of all groups in a row; -1 for events of no group."""
+    offsets = np.append(np.cumsum([0, *sizes])[:-1], 0)  # no group: the last, -1
+    codes = parts + offsets[groups].astype(np.int32)
+    codes[groups < 0] = -1
+    return np.asarray(codes, dtype=np.min_scalar_type(-max(sum(sizes), 1)))
 
 
 def own_cutoffs(
@@ -187,53 +203,14 @@ def own_cutoffs(
     return table[keep & table["marker"].isin(stained) & (table["distance"] > 0)]
 
 
-def cut_rows(panel: Panel, rows: np.ndarray, table: pd.DataFrame) -> np.ndarray:
-    """Cut some events into groups along one marker, numbered by falling size."""
-    cuts = np.unique(table["cut_positive"].to_numpy(dtype=np.float64))
-    groups = np.searchsorted(cuts, panel.take(str(table["marker"].iloc[0]), rows), side="right")
-    sizes = np.bincount(groups, minlength=len(cuts) + 1)
-    ranks = np.argsort(np.argsort(-sizes, kind="stable"))
-    return np.asarray(ranks[groups], dtype=np.int32)
-
-
-def cluster_rows(
-    panel: Panel,
-    rows: np.ndarray,
-    scales: dict[str, float],
-    *,
-    resolution: float,
-    n_neighbors: int,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """Clusters among some events, by falling size; one where there is nothing to compare."""
-    from cytoclust.numerics.leiden import leiden
-    from cytoclust.numerics.sketch import EXACT_EVENTS, cluster_events, label_events, sketch_events
-
-    if len(rows) < FEWEST or not scales:
-        return np.zeros(len(rows), dtype=np.int32)
-    values = np.column_stack(
-        [panel.take(marker, rows) / np.float32(scale) for marker, scale in scales.items()]
-    ).astype(np.float32, copy=False)
-    if len(rows) <= EXACT_EVENTS:
-        return cluster_events(values, resolution, n_neighbors=n_neighbors, rng=rng)
-    sketch = sketch_events(values, n_prototypes=PROTOTYPES, n_neighbors=n_neighbors, rng=rng)
-    return label_events(sketch, leiden(sketch.graph, resolution, rng=rng))[0]
-
-
 def named_clusters(
     definitions: Definitions, clusters: pd.Series[str], phenotypes: pd.Series[str]
 ) -> pd.DataFrame:
     """Name clusters by the deepest population that more than half of their events have."""
     names = phenotypes.cat.categories.astype(str)
-    own = clusters.cat.codes.to_numpy().astype(np.int64)
-    codes = phenotypes.cat.codes.to_numpy()
-    keep = (own >= 0) & (codes >= 0)
-    n_clusters = len(clusters.cat.categories)
-    crossed = np.bincount(own[keep] * len(names) + codes[keep], minlength=n_clusters * len(names))
+    crossed = cross_codes(clusters, phenotypes)
     rows = {}
-    for cluster, counts in zip(
-        clusters.cat.categories.astype(str), crossed.reshape(n_clusters, len(names)), strict=True
-    ):
+    for cluster, counts in zip(clusters.cat.categories.astype(str), crossed, strict=True):
         total = max(int(counts.sum()), 1)
         shares = {n: float(c) / total for n, c in zip(names, counts, strict=True) if c}
         name, score, runner_up = descend(definitions, shares)
@@ -309,27 +286,36 @@ def split_mixed(
     panel = read_panel(adata, synonyms=definitions.synonyms)
     table = record["clusters"]
     mixed = [str(cluster) for cluster in table.index[table["mixed"] != ""]]
-    clusters = adata.obs[cluster_key].astype("category").cat
+    column = adata.obs[cluster_key].astype("category")
     phenotypes = adata.obs[schema.PHENOTYPE].astype("category")
-    own = clusters.codes.to_numpy()
-    codes = np.full(adata.n_obs, -1, dtype=np.int32)
-    found: list[str] = []
+    levels = column.cat.categories.astype(str).tolist()
+    counts = cross_codes(column, phenotypes).sum(axis=1)
+    groups = np.asarray(column.cat.codes.to_numpy(), dtype=np.int32)
+    in_pool = panel.pooled(groups)
+    names = panel.pooled(phenotypes.cat.codes.to_numpy())
+    pooled: list[np.ndarray] = []
+    models: list[Cuts | Nearest] = []
     children = iter(np.random.default_rng(rng).spawn(len(mixed)))
     with thread_limit(n_jobs):
-        for number, cluster in enumerate(clusters.categories.astype(str)):
-            rows = np.flatnonzero(own == number)
-            if not len(rows):
-                continue
-            if cluster not in mixed:
-                codes[rows] = len(found)
-                found.append(cluster)
-                continue
-            scales = telling_markers(panel, rows, phenotypes.iloc[rows])
-            parts = cluster_rows(
-                panel, rows, scales, resolution=resolution, n_neighbors=15, rng=next(children)
-            )
-            codes[rows] = len(found) + parts
-            found += [f"{cluster},{k}" for k in range(int(parts.max(initial=-1)) + 1)]
+        for number, cluster in enumerate(levels):
+            rows = np.flatnonzero(in_pool == number)
+            parts = np.zeros(len(rows), dtype=np.int32)
+            model: Cuts | Nearest = Cuts()
+            if cluster in mixed and len(rows):
+                scales = telling_markers(panel, rows, names[rows])
+                parts, model = cluster_pool(
+                    panel, rows, scales, resolution=resolution, n_neighbors=15, rng=next(children)
+                )
+            pooled.append(parts)
+            models.append(model)
+        parts, sizes = part_events(panel, groups, pooled=pooled, models=models)
+    sizes = [size if counts[n] else 0 for n, size in enumerate(sizes)]
+    found = [
+        f"{cluster},{k}" if cluster in mixed else cluster
+        for cluster, size in zip(levels, sizes, strict=True)
+        for k in range(size)
+    ]
+    codes = numbered(groups, parts, sizes)
     adata.obs[key_added] = pd.Categorical.from_codes(codes, categories=pd.Index(found))
     checks.record(
         adata,
@@ -342,9 +328,12 @@ def split_mixed(
     return adata if copy else None
 
 
-def telling_markers(panel: Panel, rows: np.ndarray, names: pd.Series[str]) -> dict[str, float]:
-    """Markers whose medians differ most between the two largest populations, and by how much."""
-    first, second = (rows[names == name] for name in names.value_counts().index[:2])
+def telling_markers(panel: Panel, rows: np.ndarray, names: np.ndarray) -> dict[str, float]:
+    """Markers whose medians differ most between the two largest populations, and by how much.
+
+    `names` are the events' populations as codes.
+    """
+    first, second = (rows[names == code] for code in pd.Series(names).value_counts().index[:2])
     differences = {
         marker: abs(
             float(np.median(panel.take(marker, first)) - np.median(panel.take(marker, second)))

@@ -152,12 +152,14 @@ def deciding(
 ) -> list[dict[str, object]]:
     """Markers that decided for a name, root to leaf: level, share that has it, margin to the cut.
 
+    Nothing is known of a cluster without pooled events (`rows`).
+
     The margin is the distance of the median from the cut towards the level asked for, in units of
     the distance between both groups.
     """
     found: list[dict[str, object]] = []
     seen: set[tuple[Key, bool]] = set()
-    for step in definitions.path(name) if name in definitions.populations else []:
+    for step in definitions.path(name) if name in definitions.populations and len(rows) else []:
         node = nodes[definitions.populations[step].parent]
         rule = node.rules.get(step)
         for condition in rule.conditions() if rule is not None else []:
@@ -218,14 +220,10 @@ def cluster_table(
     phenotypes: pd.Series[str],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Name every cluster, with path, score, runner-up and evidence; and the evidence by marker."""
-    codes = clusters.cat.codes.to_numpy()
     names = phenotypes.cat.categories.astype(str).tolist()
-    kind = phenotypes.cat.codes.to_numpy().astype(np.int64)
     order = [str(cluster) for cluster in clusters.cat.categories]
-    keep = (codes >= 0) & (kind >= 0)
-    crossed = np.zeros((len(order), len(names)), dtype=np.int64)
-    np.add.at(crossed, (codes[keep], kind[keep]), 1)
-    members = cluster_rows(codes, len(order))
+    crossed = cross_codes(clusters, phenotypes)
+    members = cluster_rows(panel.pooled(clusters.cat.codes.to_numpy()), len(order))
     labels = enrichment(panel, members)
     rows, details = {}, []
     for number, cluster in enumerate(order):
@@ -265,6 +263,19 @@ def cluster_table(
     ]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
     return table, evidence_rows(details)
+
+
+def cross_codes(first: pd.Series[str], second: pd.Series[str]) -> np.ndarray:
+    """Count the events by the categories of two columns, (n_first, n_second); those with both."""
+    shape = len(first.cat.categories), len(second.cat.categories)
+    one, two = first.cat.codes.to_numpy(), second.cat.codes.to_numpy()
+    total = np.zeros(shape[0] * shape[1], dtype=np.int64)
+    for start in range(0, len(one), 1 << 20):
+        rows, columns = one[start : start + (1 << 20)], two[start : start + (1 << 20)]
+        keep = (rows >= 0) & (columns >= 0)
+        places = rows[keep].astype(np.int64) * shape[1] + columns[keep]
+        total += np.bincount(places, minlength=len(total))
+    return total.reshape(shape)
 
 
 def evidence_rows(details: list[dict[str, object]]) -> pd.DataFrame:

@@ -9,14 +9,13 @@ import numpy as np
 import pandas as pd
 
 from cytoclust import schema
-from cytoclust.tl.phenotype_walk import MIN_PARENT
 
 if TYPE_CHECKING:
     from cytoclust.numerics.mixtures import Split
     from cytoclust.tl.definition_model import Grade
-    from cytoclust.tl.phenotype_walk import Walk
+    from cytoclust.tl.phenotype_walk import Division
 
-__all__ = ["Facet", "GradeCount", "count_grades", "find_facets", "node_name"]
+__all__ = ["Facet", "GradeCount", "count_grades", "find_facets"]
 
 
 @dataclass
@@ -55,12 +54,7 @@ class GradeCount:
     pairs: np.ndarray | None
 
 
-def node_name(parent: str, facet: str) -> str:
-    """Name under which the node of a facet is kept beside those of the tree."""
-    return f"{parent} ({facet})"
-
-
-def events_of(walk: Walk, parent: str, without: tuple[str, ...]) -> np.ndarray:
+def events_of(walk: Division, parent: str, without: tuple[str, ...]) -> np.ndarray:
     """Rows of a population less those of some populations below it."""
     rows = walk.members.get(parent, np.zeros(0, dtype=np.int64))
     kept = np.ones(len(walk.codes), dtype=bool)
@@ -69,8 +63,8 @@ def events_of(walk: Walk, parent: str, without: tuple[str, ...]) -> np.ndarray:
     return rows[kept[rows]]
 
 
-def find_facets(walk: Walk) -> dict[str, Facet]:
-    """Ask every facet of the events that the walk has named; nodes are added to the walk's."""
+def find_facets(walk: Division) -> dict[str, Facet]:
+    """Ask every facet of the events that were named."""
     found: dict[str, Facet] = {}
     definitions = walk.definitions
     for name, parent in definitions.facets():
@@ -80,10 +74,9 @@ def find_facets(walk: Walk) -> dict[str, Facet]:
         children = definitions.children(parent, name)
         rows = events_of(walk, parent, children[0].without)
         facet.names += [child.name for child in children]
-        if len(rows) < MIN_PARENT:
+        node = walk.node(parent, rows, name)
+        if node is None:
             continue
-        node = walk.fit(parent, rows, name)
-        walk.nodes[node_name(parent, name)] = node
         codes, _ = walk.children_of(node, rows)
         for number, child in enumerate(node.children):
             mine = rows[codes == number]
@@ -92,7 +85,7 @@ def find_facets(walk: Walk) -> dict[str, Facet]:
     return found
 
 
-def count_grades(walk: Walk) -> dict[str, GradeCount]:
+def count_grades(walk: Division) -> dict[str, GradeCount]:
     """Count, for every grade, how many of its markers each event has."""
     found = {}
     for name, grade in walk.definitions.grades.items():
@@ -101,16 +94,16 @@ def count_grades(walk: Walk) -> dict[str, GradeCount]:
         used: dict[str, float] = {}
         lacking: dict[str, str] = {}
         positive: dict[str, np.ndarray] = {}
-        if len(rows) >= MIN_PARENT:
+        splits = walk.grade_splits(name, rows)
+        if splits:
             counts[rows] = 0
-            for marker in grade.markers:
-                split = marker_split(walk, marker, parent=grade.parent, rows=rows)
-                if isinstance(split, str):
-                    lacking[marker] = split
-                    continue
-                used[marker] = split.cut if split.informative else np.nan
-                positive[marker] = is_positive(walk, marker, split=split, rows=rows)
-                counts[rows] += positive[marker]
+        for marker, split in splits.items():
+            if isinstance(split, str):
+                lacking[marker] = split
+                continue
+            used[marker] = split.cut if split.informative else np.nan
+            positive[marker] = is_positive(walk, marker, split=split, rows=rows)
+            counts[rows] += positive[marker]
         if not used:
             counts[:] = -1
         pairs = None
@@ -121,15 +114,7 @@ def count_grades(walk: Walk) -> dict[str, GradeCount]:
     return found
 
 
-def marker_split(walk: Walk, marker: str, *, parent: str, rows: np.ndarray) -> Split | str:
-    """Split a marker among these events; the reason where it tells nothing."""
-    if marker not in walk.panel.columns:
-        return "not measured"
-    split = walk.split(marker, parent, rows)
-    return (split.reason or split.status) if split.status == "undetermined" else split
-
-
-def is_positive(walk: Walk, marker: str, *, split: Split, rows: np.ndarray) -> np.ndarray:
+def is_positive(walk: Division, marker: str, *, split: Split, rows: np.ndarray) -> np.ndarray:
     """Whether each event is in the upper group."""
     if not split.informative:
         return np.full(len(rows), split.status == "all_positive")

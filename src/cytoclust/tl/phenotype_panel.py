@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cytoclust import markers, schema
+from cytoclust import chunks, markers, schema
 from cytoclust.checks import listing
 from cytoclust.errors import ArgumentError, StudyWarning
 from cytoclust.numerics.levels import split_panel
@@ -31,7 +31,7 @@ class Panel:
     Attributes
     ----------
     values
-        (n_events, n_channels) analysis values.
+        (n_pooled, n_channels) analysis values of the events that models are fitted on.
     columns
         Marker to column.
     scatter
@@ -39,7 +39,9 @@ class Panel:
     axes
         Sums (first) less sums (second) of markers, used like a marker.
     groups, shifts
-        Compartment or batch of each event, and by marker what is taken off the values of each.
+        Compartment or batch of each of these events, and by marker what is taken off the values of each.
+    source, rows
+        Values of all events, and the rows of the pooled ones; None where the pool is all events.
     """
 
     values: np.ndarray
@@ -49,6 +51,22 @@ class Panel:
     axes: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
     groups: np.ndarray | None = None
     shifts: dict[str, np.ndarray] = field(default_factory=dict)
+    source: Any = None
+    rows: np.ndarray | None = None
+
+    def pooled(self, per_event: np.ndarray) -> np.ndarray:
+        """Return the pool's elements of an array with one per event."""
+        return per_event if self.rows is None else per_event[self.rows]
+
+    def emptied(self) -> Panel:
+        """Leave out the values, so that little is sent to workers."""
+        nothing = np.zeros((0, 0), np.float32)
+        return replace(self, values=nothing, groups=None, source=None, rows=None)
+
+    def of_block(self, block: np.ndarray, groups: np.ndarray | None = None) -> Panel:
+        """Look at the events of a block."""
+        values = np.ascontiguousarray(block, dtype=np.float32)
+        return replace(self, values=values, groups=groups, source=None, rows=None)
 
     @property
     def features(self) -> list[str]:
@@ -69,8 +87,9 @@ class Panel:
         groups = None if self.groups is None else self.groups[rows]
         scatter = {marker: scale for marker, scale in self.scatter.items() if marker in columns}
         return replace(
-            self, values=self.values[rows], columns=dict(columns), scatter=scatter, groups=groups
-        )
+            self, values=self.values[rows], columns=dict(columns), scatter=scatter, groups=groups,
+            source=None, rows=None,
+        )  # fmt: skip
 
     def take(self, marker: str, rows: np.ndarray) -> np.ndarray:
         """Values of a marker; scatter on a logarithm-like scale."""
@@ -120,13 +139,24 @@ def read_panel(adata: AnnData, *, synonyms: Mapping[str, str] | None = None) -> 
             )
             raise ArgumentError(msg)
         columns[marker] = j
-    values = np.asarray(adata.X)
+    values, rows = pool_values(adata)
     return Panel(
         values,
         columns,
         {marker: str(names[j]) for marker, j in columns.items()},
         scatter_scales(adata, values, columns),
+        source=adata.X,
+        rows=rows,
     )
+
+
+def pool_values(adata: AnnData) -> tuple[np.ndarray, np.ndarray | None]:
+    """Values of the events that models are fitted on, and their rows; None for all events."""
+    rows = chunks.pool_rows(adata.n_obs)
+    if len(rows) < adata.n_obs:
+        return chunks.take_rows(adata.X, rows), rows
+    lazy = chunks.is_lazy(adata.X)
+    return chunks.take_rows(adata.X, rows) if lazy else np.asarray(adata.X), None
 
 
 def scatter_scales(
@@ -164,12 +194,21 @@ def usual_levels(panel: Panel, rows: np.ndarray) -> tuple[Baseline, dict[str, Sp
     }
 
 
-def usable_rows(adata: AnnData) -> np.ndarray:
-    """Rows that passed quality control (all if it was not run) and are finite."""
-    keep = np.ones(adata.n_obs, dtype=bool)
+def usable_rows(adata: AnnData, panel: Panel) -> np.ndarray:
+    """Pooled events that passed quality control (all if it was not run) and are finite."""
+    return np.flatnonzero(usable_events(panel.values, panel.pooled(passed_events(adata))))
+
+
+def passed_events(adata: AnnData) -> np.ndarray:
+    """Tell which events passed quality control."""
     if schema.QC_PASS in adata.obs:
-        keep = adata.obs[schema.QC_PASS].to_numpy(dtype=bool).copy()
-    values = np.asarray(adata.X)
+        return adata.obs[schema.QC_PASS].to_numpy(dtype=bool)
+    return np.ones(adata.n_obs, dtype=bool)
+
+
+def usable_events(values: np.ndarray, passed: np.ndarray) -> np.ndarray:
+    """Tell which events passed quality control and are finite."""
+    keep = passed.copy()
     for start in range(0, len(values), 262_144):
         keep[start : start + 262_144] &= np.isfinite(values[start : start + 262_144]).all(axis=1)
-    return np.flatnonzero(keep)
+    return keep

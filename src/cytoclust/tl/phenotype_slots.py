@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from cytoclust.tl.phenotype_facets import Facet, GradeCount
+    from cytoclust.tl.phenotype_facets import GradeCount
+    from cytoclust.tl.phenotype_naming import Names
     from cytoclust.tl.phenotype_walk import Walk
 
 __all__ = ["write_names"]
@@ -26,16 +27,15 @@ def write_names(
     adata: AnnData,
     walk: Walk,
     *,
-    facets: Mapping[str, Facet],
-    grades: Mapping[str, GradeCount],
+    names: Names,
     cluster_key: str | None,
 ) -> None:
     """Write names, flags and tables."""
-    phenotypes = present(walk.codes, walk.names)
+    phenotypes = present(names.codes, walk.names)
     adata.obs[schema.PHENOTYPE] = phenotypes
-    adata.obs[schema.PHENOTYPE_FAR] = walk.far
-    counts = {name: len(rows) for name, rows in walk.members.items()}
-    for name, facet in facets.items():
+    adata.obs[schema.PHENOTYPE_FAR] = names.far
+    counts = dict(names.members)
+    for name, facet in names.facets.items():
         key = schema.PHENOTYPE_FACET + name
         counts |= facet.members
         if facet.members:
@@ -47,7 +47,7 @@ def write_names(
         "rules": evidence.rule_table(walk.definitions, walk.nodes, counts),
         "cutoffs": evidence.node_cutoffs(walk.nodes),
     }
-    tables |= write_grades(adata, grades, phenotypes)
+    tables |= write_grades(adata, names.grades, phenotypes)
     if cluster_key is not None:
         tables |= write_clusters(adata, walk, cluster_key)
     params: dict[str, Any] = {
@@ -55,7 +55,7 @@ def write_names(
         "cluster_key": cluster_key or "",
         "min_probability": walk.min_probability,
         "markers": list(walk.panel.columns),
-        "facets": [name for name, facet in facets.items() if facet.members],
+        "facets": [name for name, facet in names.facets.items() if facet.members],
         "aligned": sorted(walk.panel.shifts),
     }
     checks.record(adata, schema.ANNOTATE_PHENOTYPES, params, **tables)
@@ -65,7 +65,7 @@ def present(codes: np.ndarray, names: list[str]) -> pd.Categorical[str]:
     """Categories that occur, "unassigned" always among them, in the order of the definitions."""
     counts = np.bincount(codes, minlength=len(names))
     kept = [i for i in range(len(names)) if counts[i] or i == 0]
-    position = np.zeros(len(names), dtype=np.int64)
+    position = np.zeros(len(names), dtype=np.min_scalar_type(-len(names)))
     position[kept] = np.arange(len(kept))
     return pd.Categorical.from_codes(position[codes], categories=pd.Index([names[i] for i in kept]))
 
@@ -107,7 +107,8 @@ def write_clusters(adata: AnnData, walk: Walk, cluster_key: str) -> dict[str, pd
     of_cluster = [names.get(str(c), schema.UNASSIGNED) for c in clusters.cat.categories]
     used = set(of_cluster)
     categories = [n for n in walk.names if n in used or n == schema.UNASSIGNED]
-    codes = np.array([categories.index(n) for n in of_cluster] + [0])  # no cluster: the last, -1
+    smallest = np.min_scalar_type(-len(categories))
+    codes = np.array([categories.index(n) for n in of_cluster] + [0], dtype=smallest)  # none: -1
     adata.obs[schema.PHENOTYPE_CLUSTER] = pd.Categorical.from_codes(
         codes[clusters.cat.codes.to_numpy()], categories=pd.Index(categories)
     )

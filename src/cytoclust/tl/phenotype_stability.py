@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -95,10 +95,10 @@ def name_stability(
     definitions = load_definitions([str(name) for name in record["params"]["definitions"]])
     panel = read_panel(adata, synonyms=definitions.synonyms).with_axes(definitions.axes)
     seeds = np.random.default_rng(rng).spawn(3)
-    rows = usable_rows(adata)
+    rows = usable_rows(adata, panel)
     if len(rows) > max_events:
         rows = np.sort(seeds[0].choice(rows, max_events, replace=False))
-    clusters = adata.obs[cluster_key].astype(str).to_numpy()
+    clusters = pooled_labels(adata.obs[cluster_key], panel)
     table = record["clusters"]
     names = table["phenotype"].astype(str).to_dict()
     with thread_limit(n_jobs), warnings.catch_warnings():
@@ -126,6 +126,12 @@ def name_stability(
 
 
 FEWEST = 20
+
+
+def pooled_labels(column: pd.Series[Any], panel: Panel) -> np.ndarray:
+    """Return the pooled events' values of a column as text."""
+    labels = column if panel.rows is None else column.iloc[panel.rows]
+    return np.asarray(labels.astype(str).to_numpy())
 
 
 class Naming:
@@ -172,7 +178,7 @@ def over_samples(
     """Share of random halves of the samples in which a cluster keeps its name."""
     if key not in adata.obs:
         return {}
-    samples = adata.obs[key].astype(str).to_numpy()[rows]
+    samples = pooled_labels(adata.obs[key], naming.panel)[rows]
     levels = np.unique(samples)
     if len(levels) < 2:
         return {}

@@ -28,8 +28,78 @@ SURE = 0.9  # probability of a name that makes an event serve as a reference
 FAR = 1e-4
 
 
-class Walk:
-    """Names given from the root of the hierarchy to its leaves."""
+def node_name(parent: str, facet: str = "") -> str:
+    """Name under which a node is kept; that of a facet stands beside those of the tree."""
+    return f"{parent} ({facet})" if facet else parent
+
+
+class Division:
+    """Names given from the root of the hierarchy to its leaves, by nodes that were fitted."""
+
+    def __init__(
+        self,
+        definitions: Definitions,
+        panel: Panel,
+        *,
+        rows: np.ndarray,
+        min_probability: float,
+        nodes: Mapping[str, Node] | None = None,
+    ) -> None:
+        self.definitions = definitions
+        self.panel = panel
+        self.min_probability = min_probability
+        self.names = [schema.UNASSIGNED, *definitions.populations]
+        self.codes = np.zeros(len(panel.values), dtype=np.int16)
+        self.far = np.zeros(len(panel.values), dtype=bool)
+        self.members: dict[str, np.ndarray] = {"": rows}
+        self.nodes: dict[str, Node] = dict(nodes or {})
+        self.grades: dict[str, dict[str, Split | str]] = {}
+
+    def run(self) -> None:
+        """Divide every population that there is a node for."""
+        queue = [""]
+        while queue:
+            parent = queue.pop(0)
+            node = self.node(parent, self.members[parent])
+            if node is not None:
+                self.divide(node, self.members[parent])
+                children = self.definitions.children(parent)
+                queue += [child.name for child in children if child.name in self.members]
+
+    def node(self, parent: str, index: np.ndarray, facet: str = "") -> Node | None:
+        """How the children of a population differ; None if it is not divided."""
+        del index
+        return self.nodes.get(node_name(parent, facet))
+
+    def grade_splits(self, name: str, rows: np.ndarray) -> dict[str, Split | str]:
+        """Split of each marker of a grade, or why it tells nothing; empty if it is not asked."""
+        del rows
+        return self.grades.get(name, {})
+
+    def children_of(self, node: Node, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Child of each event, -1 for none, and whether it is far from every population."""
+        found = assign_node(node, self.panel.take, index)
+        child = found[:, 0].astype(np.int64)
+        limit = stats.chi2.ppf(1 - FAR, max(len(node.features), 1))
+        far = found[:, 3] > limit
+        # improbable, or far from every population and against its rule: stays with the parent
+        child[(found[:, 1] < self.min_probability) | (far & (found[:, 4] < -2))] = -1
+        return child, far
+
+    def divide(self, node: Node, index: np.ndarray) -> None:
+        """Give the children's names to the parent's events."""
+        child, far = self.children_of(node, index)
+        self.far[index] |= far
+        for c, name in enumerate(node.children):
+            mine = index[child == c]
+            self.members.pop(name, None)
+            if len(mine):
+                self.members[name] = mine
+                self.codes[mine] = self.names.index(name)
+
+
+class Walk(Division):
+    """A division whose nodes are fitted on the way, each among the events that get there."""
 
     def __init__(
         self,
@@ -40,32 +110,38 @@ class Walk:
         given: Mapping[str | tuple[str, str, bool], float],
         min_probability: float,
     ) -> None:
-        self.definitions = definitions
-        self.panel = panel
+        super().__init__(definitions, panel, rows=rows, min_probability=min_probability)
         self.given = given
-        self.min_probability = min_probability
         self.baseline, self.splits = usual_levels(panel, rows)
-        self.names = [schema.UNASSIGNED, *definitions.populations]
-        self.codes = np.zeros(len(panel.values), dtype=np.int16)
-        self.far = np.zeros(len(panel.values), dtype=bool)
-        self.members: dict[str, np.ndarray] = {"": rows}
-        self.nodes: dict[str, Node] = {}
 
-    def run(self) -> None:
-        """Divide every population that has children and enough events."""
-        queue = [""]
-        while queue:
-            parent = queue.pop(0)
-            index = self.members[parent]
-            children = self.definitions.children(parent)
-            if not children or len(index) < (MIN_PARENT if parent else 1):
-                continue
-            node = self.fit(parent, index)
-            if not parent and self.find_references(node, index):
-                node = self.fit(parent, index)
-            self.nodes[parent] = node
-            self.divide(node, index)
-            queue += [child.name for child in children if child.name in self.members]
+    def node(self, parent: str, index: np.ndarray, facet: str = "") -> Node | None:
+        """Fit the node of a population that has children and enough events."""
+        if not self.definitions.children(parent, facet):
+            return None
+        if len(index) < (MIN_PARENT if parent else 1):
+            return None
+        node = self.fit(parent, index, facet)
+        if not parent and not facet and self.find_references(node, index):
+            node = self.fit(parent, index, facet)
+        self.nodes[node_name(parent, facet)] = node
+        return node
+
+    def grade_splits(self, name: str, rows: np.ndarray) -> dict[str, Split | str]:
+        """Split the markers of a grade among these events, if they are enough."""
+        grade = self.definitions.grades[name]
+        if len(rows) >= MIN_PARENT:
+            self.grades[name] = {
+                marker: self.grade_split(marker, parent=grade.parent, rows=rows)
+                for marker in grade.markers
+            }
+        return self.grades.get(name, {})
+
+    def grade_split(self, marker: str, *, parent: str, rows: np.ndarray) -> Split | str:
+        """Split a marker among these events; the reason where it tells nothing."""
+        if marker not in self.panel.columns:
+            return "not measured"
+        split = self.split(marker, parent, rows)
+        return (split.reason or split.status) if split.status == "undetermined" else split
 
     def fit(self, parent: str, index: np.ndarray, facet: str = "") -> Node:
         """Learn how the children of a population differ."""
@@ -100,27 +176,6 @@ class Walk:
             if len(mine) >= MIN_REFERENCE:
                 self.members[name] = mine
         return len(self.members) > 1
-
-    def children_of(self, node: Node, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Child of each event, -1 for none, and whether it is far from every population."""
-        found = assign_node(node, self.panel.take, index)
-        child = found[:, 0].astype(np.int64)
-        limit = stats.chi2.ppf(1 - FAR, max(len(node.features), 1))
-        far = found[:, 3] > limit
-        # improbable, or far from every population and against its rule: stays with the parent
-        child[(found[:, 1] < self.min_probability) | (far & (found[:, 4] < -2))] = -1
-        return child, far
-
-    def divide(self, node: Node, index: np.ndarray) -> None:
-        """Give the children's names to the parent's events."""
-        child, far = self.children_of(node, index)
-        self.far[index] |= far
-        for c, name in enumerate(node.children):
-            mine = index[child == c]
-            self.members.pop(name, None)
-            if len(mine):
-                self.members[name] = mine
-                self.codes[mine] = self.names.index(name)
 
     def reference(self, marker: str, *, parent: str) -> Reference:
         """Collect what is known of a marker from events outside `parent` and from those above it."""

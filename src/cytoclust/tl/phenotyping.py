@@ -11,7 +11,7 @@ from cytoclust import checks
 from cytoclust.numerics.threads import thread_limit
 from cytoclust.tl.definitions import load_definitions
 from cytoclust.tl.marker_levels import alignment, check_cutoffs, given_cutoffs
-from cytoclust.tl.phenotype_facets import count_grades, find_facets
+from cytoclust.tl.phenotype_naming import name_events
 from cytoclust.tl.phenotype_panel import read_panel, usable_rows
 from cytoclust.tl.phenotype_slots import write_names
 from cytoclust.tl.phenotype_walk import Walk
@@ -97,8 +97,9 @@ def annotate_phenotypes(
     the events by expectation maximisation, rules turn combinations into names, and each becomes a
     normal component in the markers of the rules, which resolves overlap in one marker by the others
     but cannot overrule clear calls. Needed markers that are missing or tell nothing lead to the
-    rule's fallback or to the parent's name, with the reason. Cost is linear in events; fits use at
-    most 40,000 evenly spaced events of a parent. Deterministic.
+    rule's fallback or to the parent's name, with the reason. Cost is linear in events: fits see a
+    million evenly spaced events (all, if they are no more) and at most 40,000 of a parent; every
+    event then gets its name, block by block. Deterministic.
 
     What no definition covers is described by marker enrichment (Diggins et al. 2017).
 
@@ -127,12 +128,19 @@ def annotate_phenotypes(
     panel = panel.with_axes(loaded.axes)
     given = given_cutoffs(adata, cutoffs)
     check_cutoffs({} if isinstance(cutoffs, pd.DataFrame) else cutoffs or {}, panel)
-    panel = replace(panel, **alignment(adata, panel))
+    aligned = alignment(adata, panel)
+    groups = aligned.get("groups")
+    if groups is not None:
+        panel = replace(panel, groups=panel.pooled(groups), shifts=aligned["shifts"])
     with thread_limit(n_jobs):
         walk = Walk(
-            loaded, panel, rows=usable_rows(adata), given=given, min_probability=min_probability
+            loaded,
+            panel,
+            rows=usable_rows(adata, panel),
+            given=given,
+            min_probability=min_probability,
         )
         walk.run()
-        facets, grades = find_facets(walk), count_grades(walk)
-    write_names(adata, walk, facets=facets, grades=grades, cluster_key=cluster_key)
+        names = name_events(adata, walk, groups)
+    write_names(adata, walk, names=names, cluster_key=cluster_key)
     return adata if copy else None

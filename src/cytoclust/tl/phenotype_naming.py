@@ -1,0 +1,135 @@
+"""Names for every event: those of the walk where it saw all of them, else block by block by its nodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cytoclust import chunks
+from cytoclust.tl.phenotype_facets import Facet, GradeCount, count_grades, find_facets
+from cytoclust.tl.phenotype_panel import passed_events, usable_events
+from cytoclust.tl.phenotype_walk import Division
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+    from cytoclust.numerics.mixtures import Split
+    from cytoclust.tl.definition_model import Definitions
+    from cytoclust.tl.phenotype_panel import Panel
+    from cytoclust.tl.phenotype_scores import Node
+    from cytoclust.tl.phenotype_walk import Walk
+
+__all__ = ["NameModel", "Names", "name_events"]
+
+
+@dataclass(frozen=True)
+class Names:
+    """What some events are called.
+
+    Attributes
+    ----------
+    codes
+        (n_events,) int16, position among "unassigned" and the populations.
+    far
+        (n_events,) bool.
+    members
+        Events of each population, those below it counted.
+    facets, grades
+        As `find_facets` and `count_grades` find them.
+    """
+
+    codes: np.ndarray
+    far: np.ndarray
+    members: dict[str, int]
+    facets: dict[str, Facet]
+    grades: dict[str, GradeCount]
+
+
+@dataclass(frozen=True)
+class NameModel:
+    """Nodes that a walk fitted, and all else that names events of a block; small, without events."""
+
+    definitions: Definitions
+    panel: Panel
+    nodes: dict[str, Node]
+    splits: dict[str, dict[str, Split | str]]
+    min_probability: float
+
+    def __call__(
+        self, block: np.ndarray, passed: np.ndarray, groups: np.ndarray | None = None
+    ) -> Names:
+        """Name the events of a block, (n_events, n_channels); `passed` and `groups` (n_events,)."""
+        panel = self.panel.of_block(block, groups)
+        rows = np.flatnonzero(usable_events(panel.values, passed))
+        division = Division(
+            self.definitions,
+            panel,
+            rows=rows,
+            min_probability=self.min_probability,
+            nodes=self.nodes,
+        )
+        division.grades = self.splits
+        division.run()
+        return names_of(division)
+
+
+def names_of(division: Division) -> Names:
+    """Ask the facets and grades of events that were named, and put all together."""
+    facets, grades = find_facets(division), count_grades(division)
+    members = {name: len(rows) for name, rows in division.members.items()}
+    return Names(division.codes, division.far, members, facets, grades)
+
+
+def name_events(adata: AnnData, walk: Walk, groups: np.ndarray | None = None) -> Names:
+    """Name every event of a study; `groups` as of the panel, but of all events."""
+    of_pool = names_of(walk)
+    panel = walk.panel
+    if panel.rows is None:
+        return of_pool
+    model = NameModel(
+        walk.definitions, panel.emptied(), walk.nodes, walk.grades, walk.min_probability
+    )
+    blocks = chunks.row_blocks(panel.source)
+    passed = passed_events(adata)
+    parts = [passed[block] for block in blocks]
+    own = [None if groups is None else groups[block] for block in blocks]
+    return join_names(chunks.map_blocks(model, panel.source, parts, own), of_pool)
+
+
+def join_names(parts: Sequence[Names], like: Names) -> Names:
+    """Put the names of blocks together; `like` has the facets and grades in their order."""
+    members: dict[str, int] = {}
+    for part in parts:
+        for name, number in part.members.items():
+            members[name] = members.get(name, 0) + number
+    facets = {
+        name: Facet(
+            facet.names,
+            np.concatenate([part.facets[name].codes for part in parts]),
+            sums([part.facets[name].members for part in parts]),
+        )
+        for name, facet in like.facets.items()
+    }
+    grades = {}
+    for name, grade in like.grades.items():
+        pairs = [part.grades[name].pairs for part in parts]
+        grades[name] = GradeCount(
+            grade.grade,
+            np.concatenate([part.grades[name].counts for part in parts]),
+            grade.used,
+            grade.lacking,
+            None if grade.pairs is None else np.concatenate([p for p in pairs if p is not None]),
+        )
+    codes = np.concatenate([part.codes for part in parts])
+    far = np.concatenate([part.far for part in parts])
+    return Names(codes, far, members, facets, grades)
+
+
+def sums(counts: Sequence[dict[str, int]]) -> dict[str, int]:
+    """Add up counts by name."""
+    names = dict.fromkeys(name for part in counts for name in part)
+    return {name: sum(part.get(name, 0) for part in counts) for name in names}
