@@ -95,7 +95,8 @@ def cluster_pool(
     if len(rows) > EXACT_EVENTS:
         sketch = sketch_events(values, n_prototypes=PROTOTYPES, n_neighbors=n_neighbors, rng=rng)
         parts, own = label_events(sketch, leiden(sketch.graph, resolution, rng=rng))
-        prototypes = sketch.prototypes
+        filled = np.unique(sketch.nearest)  # one without events has no cluster to hand on
+        prototypes, own = sketch.prototypes[filled], own[filled]
     else:
         parts = cluster_events(values, resolution, n_neighbors=n_neighbors, rng=rng)
         if panel.rows is None:

@@ -331,9 +331,12 @@ def split_mixed(
 def telling_markers(panel: Panel, rows: np.ndarray, names: np.ndarray) -> dict[str, float]:
     """Markers whose medians differ most between the two largest populations, and by how much.
 
-    `names` are the events' populations as codes.
+    `names` are the events' populations as codes; of one population alone no marker tells.
     """
-    first, second = (rows[names == code] for code in pd.Series(names).value_counts().index[:2])
+    largest_two = pd.Series(names).value_counts().index[:2]
+    if len(largest_two) < 2:
+        return {}
+    first, second = (rows[names == code] for code in largest_two)
     differences = {
         marker: abs(
             float(np.median(panel.take(marker, first)) - np.median(panel.take(marker, second)))
