@@ -13,6 +13,7 @@ import pandas as pd
 from cytoclust import checks, get, schema
 from cytoclust.checks import listing
 from cytoclust.errors import ArgumentError, StudyError, StudyWarning
+from cytoclust.get.composition import POPULATION
 from cytoclust.tl.sheet import as_text, sheet_by_sample
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def population_rows(table: pd.DataFrame) -> pd.DataFrame:
         raise ArgumentError(msg)
     return pd.DataFrame(
         table.to_numpy(dtype=np.float64),
-        index=pd.Index(names.tolist(), name=get.POPULATION),
+        index=pd.Index(names.tolist(), name=POPULATION),
         columns=pd.Index([unquoted(str(name)) for name in table.columns], name=schema.SAMPLE),
     )
 

@@ -12,6 +12,7 @@ import pandas as pd
 from cytoclust import checks, get, schema
 from cytoclust.checks import check_one_of, check_positive, listing, logger
 from cytoclust.errors import ArgumentError, MissingSlotError, StatisticsWarning, StudyError
+from cytoclust.get.composition import POPULATION
 from cytoclust.tl.counts_table import direct_parents
 from cytoclust.tl.design import design
 from cytoclust.tl.results import TESTED, warn_of_exclusions
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["differential_state"]
 
 Measure = Literal["median", "two_part"]
-COLUMNS = (schema.SAMPLE, get.POPULATION, schema.MARKER, "median", "n_events")
+COLUMNS = (schema.SAMPLE, POPULATION, schema.MARKER, "median", "n_events")
 
 
 def differential_state(  # noqa: PLR0913, the study's columns are named one by one
@@ -292,7 +293,7 @@ def _measured(data: pd.DataFrame, sheet: pd.DataFrame, min_events: int, *, part:
 def _matrices(data: pd.DataFrame, sheet: pd.DataFrame, min_events: int, *, part: str) -> Medians:
     """Bring tidy medians into (rows, samples) matrices in sheet order."""
     text = {name: data[name].astype(str) for name in COLUMNS[:3]}
-    keys = pd.MultiIndex.from_arrays([text[get.POPULATION], text[schema.MARKER]])
+    keys = pd.MultiIndex.from_arrays([text[POPULATION], text[schema.MARKER]])
     rows = keys.drop_duplicates()
     at = (rows.get_indexer(keys), sheet.index.get_indexer(pd.Index(text[schema.SAMPLE])))
     values = np.full((len(rows), len(sheet)), np.nan)
@@ -300,6 +301,6 @@ def _matrices(data: pd.DataFrame, sheet: pd.DataFrame, min_events: int, *, part:
     values[at] = data["median"].to_numpy(dtype=np.float64)
     cells[at] = data["n_events"].to_numpy(dtype=np.float64)
     values[cells < min_events] = np.nan
-    labels = rows.to_frame(index=False).set_axis([get.POPULATION, schema.MARKER], axis=1)
+    labels = rows.to_frame(index=False).set_axis([POPULATION, schema.MARKER], axis=1)
     labels = labels.assign(level="phenotype", parent="", denominator=part)
     return Medians(values, cells, labels, sheet)

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from cytoclust import checks, get, schema
+from cytoclust import checks, schema
 from cytoclust.checks import listing
 from cytoclust.errors import ArgumentError, MissingSlotError
+from cytoclust.get import intensities
+from cytoclust.get.composition import POPULATION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +23,7 @@ __all__ = ["PARTS", "add_positives", "part_values"]
 
 PARTS = ("positive", "median_positive")
 NEEDED = ("n_positive", "median_positive")
-KEYS = [schema.SAMPLE, get.POPULATION, schema.MARKER]
+KEYS = [schema.SAMPLE, POPULATION, schema.MARKER]
 FEW = 3  # positive, and other, cells without which a fraction says nothing
 
 
@@ -35,48 +37,60 @@ def add_positives(
     cutoffs: Mapping[str, float] | None,
 ) -> pd.DataFrame:
     """Add columns n_positive and median_positive to tidy medians."""
-    chosen = get._state_channels(data, list(dict.fromkeys(medians[schema.MARKER])))
-    tables = []
-    for marker, channel in chosen.items():
-        limit = _limits(data, marker, cutoffs)
-        X = data.X if layer is None else data.layers[layer]
-        positive = np.asarray(X[:, channel]).ravel() > limit
-        if not positive.any():
-            continue
-        part = get.medians(
-            data[positive, [channel]], groupby, markers=[data.var_names[channel]], layer=layer,
-            min_events=1, sample_key=sample_key,
-        )  # fmt: skip
-        tables.append(part.assign(**{schema.MARKER: marker}))
-    columns = {"median": "median_positive", "n_events": "n_positive"}
-    found = pd.concat(tables) if tables else medians.iloc[:0]
-    both = medians.merge(found.rename(columns=columns)[[*KEYS, *NEEDED]], how="left", on=KEYS)
-    return both.assign(n_positive=both["n_positive"].fillna(0))
+    chosen = intensities.state_channels(data, list(dict.fromkeys(medians[schema.MARKER])))
+    codes, above = _limits(data, list(chosen), cutoffs)
+    found = intensities.population_medians(
+        data, groupby, list(chosen.values()), layer=layer, min_events=1, sample_key=sample_key,
+        above=above, level_codes=codes,
+    )  # fmt: skip
+    index = pd.MultiIndex.from_product(
+        [found.populations, list(chosen), found.samples],
+        names=[POPULATION, schema.MARKER, schema.SAMPLE],
+    )
+    columns = {"n_positive": found.n_events.ravel(), "median_positive": found.medians.ravel()}
+    parts = pd.DataFrame(columns, index=index).reset_index()
+    both = medians.merge(parts[[*KEYS, *NEEDED]], how="left", on=KEYS)
+    return both.assign(n_positive=both["n_positive"].fillna(0).astype(np.float64))
 
 
 def _limits(
+    data: AnnData, markers: list[str], cutoffs: Mapping[str, float] | None
+) -> tuple[NDArray[np.signedinteger] | None, NDArray[np.float64]]:
+    """Level of each event (None: one level), and where positive begins by level and marker."""
+    key = (
+        (checks.recorded(data, schema.CALL_MARKERS) or {}).get("params", {}).get("compartment_key")
+    )
+    levels = [""]
+    codes = None
+    if key and key in data.obs.columns:
+        column = data.obs[key].astype("category").cat
+        levels = [*column.categories.astype(str), "nan"]  # the last, -1, is no compartment
+        codes = column.codes.to_numpy()
+    limits = [_marker_limits(data, marker, cutoffs) for marker in markers]
+    table = [[own.get(level, own["all"]) for own in limits] for level in levels]
+    return codes, np.array(table, dtype=np.float64).reshape(len(levels), len(markers))
+
+
+def _marker_limits(
     data: AnnData, marker: str, cutoffs: Mapping[str, float] | None
-) -> float | NDArray[np.float64]:
-    """Where positive begins for each event: as given, else as `tl.call_markers` recorded it."""
+) -> dict[str, float]:
+    """Where positive begins by compartment, and "all": as given, else as `tl.call_markers` recorded it."""
     if cutoffs is not None and marker in cutoffs:
-        return float(cutoffs[marker])
+        return {"all": float(cutoffs[marker])}
     called = checks.recorded(data, schema.CALL_MARKERS) or {}
     table = called.get("cutoffs")
-    known = None
+    known: dict[str, float] = {}
     if isinstance(table, pd.DataFrame):
         rows = table[(table[schema.MARKER].astype(str) == marker) & table["cut_positive"].notna()]
-        known = dict(zip(rows["compartment"].astype(str), rows["cut_positive"], strict=True))
+        cuts = rows["cut_positive"].astype(float)
+        known = dict(zip(rows["compartment"].astype(str), cuts, strict=True))
     if not known:
         msg = (
             f"no cut-off is known for marker {marker!r}: tl.call_markers recorded none. Give it in "
             "cutoffs=, or test medians."
         )
         raise MissingSlotError(msg)
-    own = {place: cut for place, cut in known.items() if place != "all"}
-    key = called.get("params", {}).get("compartment_key")
-    if not own or not key or key not in data.obs.columns:
-        return float(known.get("all", next(iter(known.values()))))
-    return data.obs[key].astype(str).map(own).astype(float).fillna(known.get("all")).to_numpy()
+    return {"all": next(iter(known.values())), **known}
 
 
 def part_values(

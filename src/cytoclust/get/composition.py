@@ -1,4 +1,4 @@
-"""Tables out of an AnnData: cells, shares and medians per population and sample."""
+"""Cells and shares per population and sample, and the sample table behind them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,24 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
-from cytoclust import checks, schema
-from cytoclust.errors import ArgumentError, StudyError
+from cytoclust import checks, chunks, schema
+from cytoclust.errors import StudyError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from anndata import AnnData
     from numpy.typing import NDArray
 
-__all__ = ["counts", "hierarchy", "medians", "proportions", "sample_table", "with_parents"]
+__all__ = [
+    "POPULATION",
+    "ancestors",
+    "counts",
+    "hierarchy",
+    "population_codes",
+    "proportions",
+    "sample_codes",
+    "sample_table",
+    "with_parents",
+]
 
 POPULATION = "population"
 
@@ -76,20 +84,19 @@ def _levels(column: pd.Series) -> list[str]:
     return list(dict.fromkeys(column.dropna().astype(str)))
 
 
-def _codes(data: AnnData, key: str, levels: list[str]) -> NDArray[np.int64]:
+def _codes(data: AnnData, key: str, levels: list[str]) -> NDArray[np.signedinteger]:
     """Position of each event's value in `levels`, -1 where it has none."""
     column = data.obs[key]
     if isinstance(column.dtype, pd.CategoricalDtype):
         place = {name: i for i, name in enumerate(levels)}
-        lookup = np.array(
-            [*(place.get(str(name), -1) for name in column.cat.categories), -1], dtype=np.int64
-        )
+        found = [*(place.get(str(name), -1) for name in column.cat.categories), -1]
+        lookup = np.array(found, dtype=np.min_scalar_type(-max(len(levels), 1)))
         return lookup[column.cat.codes.to_numpy()]
     text = column.astype(str).where(column.notna())
-    return pd.Categorical(text, categories=levels).codes.astype(np.int64)
+    return pd.Categorical(text, categories=levels).codes
 
 
-def _population_codes(data: AnnData, groupby: str) -> tuple[NDArray[np.int64], list[str]]:
+def population_codes(data: AnnData, groupby: str) -> tuple[NDArray[np.signedinteger], list[str]]:
     """Code of each event's population; events without one are `unassigned`."""
     remedy = "Run tl.annotate_phenotypes or tl.leiden first, or give another groupby."
     checks.check_key(data, groupby, remedy=remedy)
@@ -98,11 +105,13 @@ def _population_codes(data: AnnData, groupby: str) -> tuple[NDArray[np.int64], l
     if (codes < 0).any():
         if schema.UNASSIGNED not in names:
             names.append(schema.UNASSIGNED)
-        codes = np.where(codes < 0, names.index(schema.UNASSIGNED), codes)
+        smallest = np.min_scalar_type(-len(names))
+        codes = codes.astype(smallest)
+        codes[codes < 0] = names.index(schema.UNASSIGNED)
     return codes, names
 
 
-def _sample_codes(data: AnnData, sample_key: str) -> tuple[NDArray[np.int64], list[str]]:
+def sample_codes(data: AnnData, sample_key: str) -> tuple[NDArray[np.signedinteger], list[str]]:
     """Code of each event's sample, and the samples in sheet order."""
     names = list(sample_table(data, sample_key=sample_key).index)
     codes = _codes(data, sample_key, names)
@@ -156,12 +165,17 @@ def counts(
     >>> cc.get.counts(anndata.AnnData(np.zeros((3, 1)), obs=obs)).loc["T"].tolist()
     [1, 1]
     """
-    groups, populations = _population_codes(data, groupby)
-    codes, samples = _sample_codes(data, sample_key)
+    groups, populations = population_codes(data, groupby)
+    codes, samples = sample_codes(data, sample_key)
     size = (len(populations), len(samples))
-    flat = np.bincount(groups * size[1] + codes, minlength=size[0] * size[1])
+    flat = np.zeros(size[0] * size[1], dtype=np.int64)
+    for start in range(0, len(codes), chunks.BLOCK_EVENTS):
+        block = slice(start, start + chunks.BLOCK_EVENTS)
+        flat += np.bincount(
+            groups[block].astype(np.int64) * size[1] + codes[block], minlength=len(flat)
+        )
     table = pd.DataFrame(
-        flat.reshape(size).astype(np.int64),
+        flat.reshape(size),
         index=pd.Index(populations, name=POPULATION),
         columns=pd.Index(samples, name=schema.SAMPLE),
     )
@@ -303,98 +317,3 @@ def proportions(
     divisor = np.array(below, dtype=np.float64).reshape(table.shape)
     divisor[divisor <= 0] = np.nan
     return table / pd.DataFrame(divisor, index=table.index, columns=table.columns)
-
-
-def _state_channels(data: AnnData, markers: Sequence[str] | None) -> dict[str, int]:
-    """Marker -> position in ``var``: those asked for, or all of class state."""
-    key = schema.MARKER if schema.MARKER in data.var.columns else None
-    names = [str(m) for m in (data.var[key] if key else data.var_names)]
-    if markers is None:
-        checks.check_key(data, schema.MARKER_CLASS, place="var", remedy="Name the markers.")
-        chosen = (data.var[schema.MARKER_CLASS].astype(str) == "state").to_numpy()
-        return {names[i]: int(i) for i in np.flatnonzero(chosen)}
-    channels = [str(name) for name in data.var_names]
-    found = {}
-    for marker in markers:
-        if marker not in names and marker not in channels:
-            msg = f"marker {marker!r} not found; available: {checks.listing(names)}. Check the spelling."
-            raise ArgumentError(msg)
-        found[marker] = names.index(marker) if marker in names else channels.index(marker)
-    return found
-
-
-def medians(
-    data: AnnData,
-    groupby: str = schema.PHENOTYPE,
-    *,
-    markers: Sequence[str] | None = None,
-    layer: str | None = None,
-    min_events: int = 10,
-    sample_key: str = schema.SAMPLE,
-) -> pd.DataFrame:
-    """Return the median of each marker in each population and sample, tidy.
-
-    Parameters
-    ----------
-    data
-        Events of a study.
-    groupby
-        Column of ``obs`` with the populations.
-    markers
-        Markers or channels; None takes those with ``var["marker_class"] == "state"``.
-    layer
-        Layer to read; None reads ``X``.
-    min_events
-        Events that a median needs; below it is NaN.
-    sample_key
-        Column of ``obs`` that names the sample.
-
-    Returns
-    -------
-    DataFrame
-        Columns sample, population, marker, median (units of the layer), n_events; one row per
-        combination, always.
-
-    Raises
-    ------
-    MissingSlotError
-        A column or layer is not there.
-    ArgumentError
-        A marker is not there.
-
-    Examples
-    --------
-    >>> import anndata, numpy as np, pandas as pd, cytoclust as cc
-    >>> obs = pd.DataFrame({"sample": list("aab"), "phenotype": list("TTT")}, index=list("123"))
-    >>> var = pd.DataFrame({"marker": ["PD-1"], "marker_class": ["state"]}, index=["BV421-A"])
-    >>> adata = anndata.AnnData(np.array([[1.0], [2], [5]]), obs=obs, var=var)
-    >>> cc.get.medians(adata, min_events=1)["median"].tolist()
-    [1.5, 5.0]
-    """
-    chosen = _state_channels(data, markers)
-    if layer is not None:
-        checks.check_key(data, layer, place="layers")
-    groups, populations = _population_codes(data, groupby)
-    codes, samples = _sample_codes(data, sample_key)
-    size = len(populations) * len(samples)
-    cell = groups * len(samples) + codes
-    order = np.argsort(cell, kind="stable")
-    ends = np.cumsum(np.bincount(cell, minlength=size))
-    starts = np.concatenate([[0], ends[:-1]])
-    values = np.full((len(chosen), size), np.nan)
-    X = data.X if layer is None else data.layers[layer]
-    for row, channel in enumerate(chosen.values()):
-        column = np.asarray(X[:, channel]).ravel()[order]
-        for i in np.flatnonzero(ends - starts >= max(min_events, 1)):
-            values[row, i] = np.median(column[starts[i] : ends[i]])
-    index = pd.MultiIndex.from_product(
-        [populations, list(chosen), samples], names=[POPULATION, schema.MARKER, schema.SAMPLE]
-    )
-    by_marker = values.reshape(len(chosen), len(populations), len(samples)).transpose(1, 0, 2)
-    n_events = np.broadcast_to(
-        (ends - starts).reshape(len(populations), 1, len(samples)), by_marker.shape
-    )
-    tidy = pd.DataFrame(
-        {"median": by_marker.ravel(), "n_events": n_events.ravel()}, index=index
-    ).reset_index()
-    return tidy[[schema.SAMPLE, POPULATION, schema.MARKER, "median", "n_events"]]

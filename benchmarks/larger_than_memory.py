@@ -1,0 +1,134 @@
+"""A study from files to report through a zarr store: seconds and peak memory of every step.
+
+    python benchmarks/larger_than_memory.py 10000000 --workers 0 --folder /somewhere
+
+The study is simulated (34 channels, 27 of them markers; about 155 files), which is not timed. The run is
+a process of its own; every 0.2 s the resident memory of that process and all its children is added
+up, and the largest sum is the peak. ``--workers 0`` takes threads, 1 or 2 a LocalCluster of processes
+with one thread each. Results are added to ``results/larger_than_memory.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+
+RESULTS = Path(__file__).parent / "results" / "larger_than_memory.json"
+USUAL_EVENTS = 620_000
+
+
+def simulate(folder: Path, events: int) -> None:
+    """Write the study, if it is not there."""
+    import cytoclust as cc
+
+    if not (folder / "samples.csv").is_file():
+        factor = events / USUAL_EVENTS
+        sizes = (round(2_000 * factor), round(6_000 * factor))
+        cc.simulate.study(folder, events_per_sample=sizes, rng=0, progress=True)
+
+
+def analyse(study: Path, out: Path, workers: int) -> None:
+    """Run the pipeline on threads or on workers of this machine."""
+    import warnings
+
+    import cytoclust as cc
+
+    warnings.simplefilter("ignore", cc.errors.CytoclustWarning)
+    cluster = nullcontext()
+    if workers:
+        from distributed import LocalCluster
+
+        cluster = LocalCluster(
+            n_workers=workers, threads_per_worker=1, dashboard_address=None, memory_limit="6GB"
+        )
+    with cluster, cluster.get_client() if workers else nullcontext() as client:
+        cc.pipeline.run(
+            study / "samples.csv", study / "panel.csv", out, treatment_key="visit",
+            compartment_key="compartment", donor_key="patient",
+            definitions=("human_leukocyte", "b_all"), store=out.parent / "store", client=client,
+            fcs=False,
+        )  # fmt: skip
+
+
+class Watch(threading.Thread):
+    """Adds up the resident memory of a process and its children until it ends."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.process, self.peak, self.last, self.trace = psutil.Process(pid), 0, 0, []
+
+    def run(self) -> None:
+        start = time.time()
+        while self.process.is_running() and self.process.status() != psutil.STATUS_ZOMBIE:
+            total = 0
+            for process in [self.process, *self.process.children(recursive=True)]:
+                try:
+                    total += process.memory_info().rss
+                except psutil.Error:
+                    continue
+            self.peak = max(self.peak, total)
+            self.trace.append((time.time() - start, total))
+            time.sleep(0.2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("events", type=int)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    study = asked.folder / "study"
+    if asked.inside:
+        analyse(study, asked.folder / "run", asked.workers)
+        return
+    simulate(study, asked.events)
+    for old in ("store", "run"):
+        subprocess.run(["rm", "-rf", asked.folder / old], check=True)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("OPENBLAS")}
+    command = [sys.executable, __file__, str(asked.events), "--workers", str(asked.workers)]
+    start = time.perf_counter()
+    process = subprocess.Popen([*command, "--folder", asked.folder, "--inside"], env=environment)
+    watch = Watch(process.pid)
+    watch.start()
+    code = process.wait()
+    seconds = time.perf_counter() - start
+    if code:
+        sys.exit(code)
+    facts = json.loads((asked.folder / "run" / "run.json").read_text())
+    n_read = sum(row["n_events"] for row in facts["inputs"])
+    clock, ends = 0.0, {}
+    for row in facts["steps"]:
+        begin, clock = clock, clock + row["seconds"]
+        sizes = [size for when, size in watch.trace if begin <= when <= clock + 5]
+        ends[row["step"]] = {
+            "seconds": row["seconds"],
+            "peak_mb": round(max(sizes, default=0) / 1e6),
+        }
+    store = sum(p.stat().st_size for p in (asked.folder / "store").rglob("*") if p.is_file())
+    found = {
+        "date": datetime.now(UTC).date().isoformat(), "events_read": n_read,
+        "events_kept": facts["n_events_kept"], "files": len(facts["inputs"]),
+        "workers": asked.workers or "threads", "processors": len(os.sched_getaffinity(0)),
+        "seconds": round(seconds, 1), "peak_mb": round(watch.peak / 1e6),
+        "store_bytes_per_event": round(store / n_read, 1), "steps": ends,
+    }  # fmt: skip
+    earlier = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+    same = ("events_read", "workers")
+    kept = [row for row in earlier if any(row[key] != found[key] for key in same)]
+    RESULTS.write_text(json.dumps([*kept, found], indent=1) + "\n")
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
