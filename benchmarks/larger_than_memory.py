@@ -2,7 +2,8 @@
 
     python benchmarks/larger_than_memory.py 10000000 --workers 0 --folder /somewhere
 
-The study is simulated (34 channels, 27 of them markers; about 155 files), which is not timed. The run is
+The study is simulated (34 channels, 27 of them markers; about 175 files per 10 million events), which
+is not timed. The run is
 a process of its own; every 0.2 s the resident memory of that process and all its children is added
 up, and the largest sum is the peak. ``--workers 0`` takes threads, 1 or 2 a LocalCluster of processes
 with one thread each. Results are added to ``results/larger_than_memory.json``.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -21,20 +23,36 @@ from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pandas as pd
 import psutil
 
 RESULTS = Path(__file__).parent / "results" / "larger_than_memory.json"
-USUAL_EVENTS = 620_000
+USUAL_EVENTS = 700_000  # of a simulated study by default
+PART_EVENTS = 10_000_000
 
 
 def simulate(folder: Path, events: int) -> None:
-    """Write the study, if it is not there."""
-    import cytoclust as cc
-
-    if not (folder / "samples.csv").is_file():
-        factor = events / USUAL_EVENTS
-        sizes = (round(2_000 * factor), round(6_000 * factor))
-        cc.simulate.study(folder, events_per_sample=sizes, rng=0, progress=True)
+    """Write the study in parts of 10 million events and about 175 files, each part other patients."""
+    if (folder / "samples.csv").is_file():
+        return
+    n_parts = max(1, round(events / PART_EVENTS))
+    sheets = []
+    for part in range(n_parts):
+        place = folder / f"part_{part}"
+        if not (place / "samples.csv").is_file():
+            factor = events / n_parts / USUAL_EVENTS
+            sizes = (round(2_000 * factor), round(6_000 * factor))
+            code = f"import cytoclust as cc; cc.simulate.study({str(place)!r}, events_per_sample={sizes}, rng={part})"
+            subprocess.run([sys.executable, "-c", code], check=True)  # its memory is not the run's
+        sheet = pd.read_csv(place / "samples.csv", dtype=str)
+        for column in ("sample", "patient", "batch"):
+            sheet[column] = f"{part}_" + sheet[column]
+        sheets.append(sheet.assign(file=f"part_{part}/" + sheet["file"]))
+    shutil.copy(folder / "part_0" / "panel.csv", folder / "panel.csv")
+    table = pd.concat(sheets).sort_values(
+        "visit", key=lambda c: c.str[1:].astype(int), kind="stable"
+    )
+    table.to_csv(folder / "samples.csv", index=False)
 
 
 def analyse(study: Path, out: Path, workers: int) -> None:

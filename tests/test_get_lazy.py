@@ -10,6 +10,7 @@ import pytest
 
 from cytoclust import chunks, get
 from cytoclust.get.intensities import population_medians
+from cytoclust.numerics import tallies
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_counts_and_shares(
         whole.obs["phenotype"].cat.add_categories("unassigned").fillna("unassigned"),
         whole.obs["sample"], dropna=False,
     )  # fmt: skip
-    monkeypatch.setattr(chunks, "BLOCK_EVENTS", 100)
+    monkeypatch.setattr(tallies, "EVENTS_AT_ONCE", 100)
     np.testing.assert_array_equal(get.counts(lazy), expected)
     pd.testing.assert_frame_equal(get.counts(lazy), get.counts(whole))
     pd.testing.assert_frame_equal(get.proportions(lazy), get.proportions(whole))

@@ -282,3 +282,28 @@ def test_lazy_study_fits_into_memory(study: Path, tmp_path: Path) -> None:
         adata = cc.io.open_study(store).to_memory()
     assert isinstance(adata.X, np.ndarray)
     cc.pp.flag_margins(adata)
+
+
+def test_results_are_written_to_the_same_files(study: Path, tmp_path: Path) -> None:
+    sheet, panel = study / "samples.csv", study / "panel.csv"
+    lazy = cc.io.open_study(cc.io.convert_study(sheet, panel, tmp_path / "store"))
+    whole = cc.io.read_study(sheet, panel)
+    for adata, folder in ((whole, "memory"), (lazy, "lazy")):
+        cc.pp.flag_margins(adata)
+        cc.pp.filter_events(adata)
+        codes = np.arange(adata.n_obs) % 3 - 1
+        adata.obs["phenotype"] = pd.Categorical.from_codes(codes, categories=["T", "B"])
+        adata.obsm["X_umap"] = np.stack([codes, codes], axis=1).astype(np.float32)
+        cc.io.write_fcs(adata, tmp_path / folder)
+    for path in (tmp_path / "memory").iterdir():
+        assert path.read_bytes() == (tmp_path / "lazy" / path.name).read_bytes(), path.name
+
+
+def test_files_that_could_not_be_read_are_not_written(sheet: pd.DataFrame, tmp_path: Path) -> None:
+    bad = corrupted(sheet, tmp_path, header=True)
+    with pytest.warns(StudyWarning, match="cannot be decoded"):
+        store = cc.io.convert_study(bad, None, tmp_path / "store", on_unreadable="exclude")
+    name = sheet["sample"][2]
+    with pytest.warns(StudyWarning, match=rf"1 of {len(sheet)} samples get no FCS file.*{name}"):
+        written = cc.io.write_fcs(cc.io.open_study(store), tmp_path / "out")
+    assert len(written) == len(sheet) - 1

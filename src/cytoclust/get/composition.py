@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
-from cytoclust import checks, chunks, schema
+from cytoclust import checks, schema
 from cytoclust.errors import StudyError
+from cytoclust.numerics.tallies import cross_tally
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -168,14 +169,8 @@ def counts(
     groups, populations = population_codes(data, groupby)
     codes, samples = sample_codes(data, sample_key)
     size = (len(populations), len(samples))
-    flat = np.zeros(size[0] * size[1], dtype=np.int64)
-    for start in range(0, len(codes), chunks.BLOCK_EVENTS):
-        block = slice(start, start + chunks.BLOCK_EVENTS)
-        flat += np.bincount(
-            groups[block].astype(np.int64) * size[1] + codes[block], minlength=len(flat)
-        )
     table = pd.DataFrame(
-        flat.reshape(size),
+        cross_tally(groups, codes, size),
         index=pd.Index(populations, name=POPULATION),
         columns=pd.Index(samples, name=schema.SAMPLE),
     )

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from cytoclust import checks, schema
+from cytoclust import checks, chunks, schema
 from cytoclust.errors import ArgumentError, FcsWarning, StudyError, StudyWarning
 from cytoclust.io.channels import unique_names
+from cytoclust.io.export_channels import Extra, excluded, extra_channels
 from cytoclust.io.fcs_scaling import logarithmic
 from cytoclust.io.fcs_writing import replacing, write_fcs_file
 from cytoclust.io.sources import Source, load_source, open_source
+from cytoclust.progress import progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-DEFAULT_KEYS = (schema.LEIDEN, schema.PHENOTYPE, schema.PHENOTYPE_CLUSTER)
 UNSAFE = re.compile(r"[^\w\-.+=@()]+")
 LONGEST_NAME = 120
 
@@ -43,12 +44,11 @@ class Acquired:
 
 
 @dataclass
-class Extra:
-    """Further channels of every event of the AnnData; excluded events get 0."""
+class Places:
+    """Where the events of each sample are: rows of the AnnData, and what was excluded of it."""
 
-    names: list[str]
-    columns: NDArray[np.float32]
-    books: dict[str, pd.DataFrame]
+    rows: dict[str, Any]
+    excluded: dict[str, tuple[NDArray[np.integer], NDArray[np.integer]]]
 
 
 def write_fcs(
@@ -117,30 +117,30 @@ def write_fcs(
     ['a.fcs']
     """
     read = checks.require_step(adata, schema.READ_STUDY, "io.read_study")
-    extra = _extra_channels(adata, obs_keys, umap=umap, quality=quality)
-    files = read["files"]
+    extra = extra_channels(adata, obs_keys, umap=umap, quality=quality)
+    places = _places(adata)
+    files = _readable(read["files"])
     samples = [str(name) for name in files[schema.SAMPLE]]
     target = Path(path)
     single = target.suffix.lower() == ".fcs"
     folder = target.parent if single else target
     folder.mkdir(parents=True, exist_ok=True)
-    steps: Any = range(len(samples))
-    if progress:
-        from rich.console import Console
-        from rich.progress import track
-
-        steps = track(steps, "Writing FCS", console=Console(stderr=True))
     names = safe_names(samples)
     written: list[Path] = []
     parts: list[tuple[Acquired, NDArray[np.float32]]] = []
-    for number in steps:
-        acquired = _acquired(adata, files.iloc[number], ranges=np.asarray(read["ranges"]))
-        added = _of_sample(adata, samples[number], extra=extra, n_events=len(acquired.events))
-        if single:
-            parts.append((acquired, added))
-            continue
-        written.append(folder / f"{names[number]}.fcs")
-        _write(written[-1], acquired, added, extra=extra)
+    with progress_bar("Writing FCS", len(samples), shown=progress) as advance:
+        for number, sample in enumerate(samples):
+            acquired = _acquired(
+                adata, files.iloc[number], places, ranges=np.asarray(read["ranges"])
+            )
+            n_events = len(acquired.events)
+            added = _of_sample(adata, sample, places, extra=extra, n_events=n_events)
+            advance(1)
+            if single:
+                parts.append((acquired, added))
+                continue
+            written.append(folder / f"{names[number]}.fcs")
+            _write(written[-1], acquired, added, extra=extra)
     if single:
         joined, added, extra = _joined(parts, extra, samples)
         _write(target, joined, added, extra=extra)
@@ -149,6 +149,38 @@ def write_fcs(
         with replacing(folder / f"{safe_names([key])[0]}_codes.csv") as temporary:
             book.to_csv(temporary, index=False)
     return written
+
+
+def _readable(files: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the files that could not be decoded, and say so."""
+    if "problem" not in files:
+        return files
+    bad = files["problem"].astype(str) != ""
+    if bad.any():
+        msg = (
+            f"{int(bad.sum())} of {len(files)} samples get no FCS file, since theirs could not be "
+            f"decoded: {checks.listing(files.loc[bad, schema.SAMPLE])}."
+        )
+        warnings.warn(msg, StudyWarning, stacklevel=3)
+    return files[~bad]
+
+
+def _places(adata: AnnData) -> Places:
+    """Find the rows and the excluded events of every sample, once."""
+    checks.check_key(adata, schema.SAMPLE)
+    column = adata.obs[schema.SAMPLE].astype("category").cat
+    names = [str(name) for name in column.categories]
+    rows = dict(zip(names, chunks.group_rows(column.codes.to_numpy(), len(names)), strict=True))
+    dropped = excluded(adata)
+    if dropped is None:
+        return Places(rows, {})
+    owners = [str(name) for name in dropped.get("samples", names)]
+    found = {}
+    for name, own in zip(
+        owners, chunks.group_rows(np.asarray(dropped["sample"]), len(owners)), strict=True
+    ):
+        found[name] = (np.asarray(dropped["event"])[own], np.asarray(dropped["flags"])[own])
+    return Places(rows, found)
 
 
 def safe_names(names: Sequence[str]) -> list[str]:
@@ -166,66 +198,12 @@ def safe_names(names: Sequence[str]) -> list[str]:
     return safe
 
 
-def _extra_channels(
-    adata: AnnData, obs_keys: Sequence[str] | None, *, umap: bool, quality: bool
-) -> Extra:
-    keys = [key for key in DEFAULT_KEYS if key in adata.obs] if obs_keys is None else list(obs_keys)
-    names: list[str] = []
-    columns: list[NDArray[np.float32]] = []
-    books: dict[str, pd.DataFrame] = {}
-    for key in keys:
-        checks.check_key(adata, key)
-        column = adata.obs[key]
-        names.append(key)
-        if pd.api.types.is_bool_dtype(column.dtype) or pd.api.types.is_numeric_dtype(column.dtype):
-            columns.append(column.to_numpy(dtype=np.float32, na_value=np.nan))
-            continue
-        coded = pd.Categorical(column)
-        columns.append((coded.codes + 1).astype(np.float32))
-        counts = np.bincount(coded.codes[coded.codes >= 0], minlength=len(coded.categories))
-        labels = [str(label) for label in coded.categories]
-        books[key] = pd.DataFrame(
-            {
-                "code": np.arange(len(labels) + 1),
-                key: ["(excluded or missing)", *labels],
-                "n_events": [int(_n_read(adata) - counts.sum()), *counts.tolist()],
-            }
-        )
-    if umap and schema.UMAP in adata.obsm:
-        names += ["UMAP_1", "UMAP_2"]
-        layout = np.asarray(adata.obsm[schema.UMAP], dtype=np.float32)
-        columns += [layout[:, 0], layout[:, 1]]
-    if quality:
-        flags = [flag for flag in schema.QC_FLAGS if flag in adata.obs or _excluded(adata)]
-        names += [*flags, schema.QC_PASS]
-        passed = np.ones(adata.n_obs, dtype=np.float32)
-        for flag in flags:
-            raised = np.zeros(adata.n_obs, dtype=np.float32)
-            if flag in adata.obs:
-                raised = adata.obs[flag].to_numpy(dtype=np.float32)
-            columns.append(raised)
-            passed[raised > 0] = 0
-        columns.append(passed)
-    values = np.empty((adata.n_obs, len(names)), dtype=np.float32)
-    for index, column_values in enumerate(columns):
-        values[:, index] = column_values
-    return Extra(names, values, books)
-
-
-def _n_read(adata: AnnData) -> int:
-    return int(
-        checks.require_step(adata, schema.READ_STUDY, "io.read_study")["files"]["n_events"].sum()
-    )
-
-
-def _excluded(adata: AnnData) -> dict[str, Any] | None:
-    return (checks.recorded(adata, schema.FILTER_EVENTS) or {}).get("excluded")
-
-
-def _of_sample(adata: AnnData, sample: str, *, extra: Extra, n_events: int) -> NDArray[np.float32]:
+def _of_sample(
+    adata: AnnData, sample: str, places: Places, *, extra: Extra, n_events: int
+) -> NDArray[np.float32]:
     """Return the further channels of all original events of one sample."""
     out = np.zeros((n_events, len(extra.names)), dtype=np.float32)
-    mine = np.flatnonzero((adata.obs[schema.SAMPLE] == sample).to_numpy())
+    mine = places.rows.get(sample, slice(0, 0))
     rows = adata.obs[schema.EVENT].to_numpy()[mine]
     if len(np.unique(rows)) < len(rows) or (len(rows) and rows.max() >= n_events):
         msg = (
@@ -233,21 +211,19 @@ def _of_sample(adata: AnnData, sample: str, *, extra: Extra, n_events: int) -> N
             "not. Give the AnnData that io.read_study made, or a subset of it."
         )
         raise ArgumentError(msg)
-    out[rows] = extra.columns[mine]
-    excluded = _excluded(adata)
-    if excluded is not None:
-        names = excluded.get("samples", adata.obs[schema.SAMPLE].cat.categories)
-        codes = [code for code, name in enumerate(names) if str(name) == sample]
-        theirs = np.isin(np.asarray(excluded["sample"]), codes)
-        places = np.asarray(excluded["event"])[theirs]
-        bits = np.asarray(excluded["flags"])[theirs]
+    if len(rows) and extra.names:
+        out[rows] = extra.of_rows(mine)
+    if sample in places.excluded:
+        events, bits = places.excluded[sample]
         for bit, flag in enumerate(schema.QC_FLAGS):
             if flag in extra.names:
-                out[places, extra.names.index(flag)] = (bits >> bit) & 1
+                out[events, extra.names.index(flag)] = (bits >> bit) & 1
     return out
 
 
-def _acquired(adata: AnnData, record: pd.Series[Any], *, ranges: NDArray[np.float64]) -> Acquired:
+def _acquired(
+    adata: AnnData, record: pd.Series[Any], places: Places, *, ranges: NDArray[np.float64]
+) -> Acquired:
     """Read one sample's file again, or take ``layers["raw"]`` if the file is not the same."""
     path, sample, n_events = Path(record["file"]), str(record["sample"]), int(record["n_events"])
     why = "is gone"
@@ -259,10 +235,11 @@ def _acquired(adata: AnnData, record: pd.Series[Any], *, ranges: NDArray[np.floa
         if load_source(source, events, source.channels).sha256 == record["sha256"]:
             return _from_source(adata, source, events)
         why = "has changed since"
-    mine = np.flatnonzero((adata.obs[schema.SAMPLE] == sample).to_numpy())
-    if schema.RAW not in adata.layers or len(mine) < n_events:
+    rows = places.rows.get(sample, slice(0, 0))
+    order = adata.obs[schema.EVENT].to_numpy()[rows]
+    if schema.RAW not in adata.layers or len(order) < n_events:
         msg = (
-            f"{path}: the file of sample {sample!r} {why}, and layers['raw'] holds {len(mine)} of its "
+            f"{path}: the file of sample {sample!r} {why}, and layers['raw'] holds {len(order)} of its "
             f"{n_events} events, so that all events cannot be written. Put the file back as it was."
         )
         raise StudyError(msg)
@@ -271,9 +248,9 @@ def _acquired(adata: AnnData, record: pd.Series[Any], *, ranges: NDArray[np.floa
         StudyWarning,
         stacklevel=3,
     )
-    order = mine[np.argsort(adata.obs[schema.EVENT].to_numpy()[mine], kind="stable")]
+    found = chunks.map_blocks(np.array, adata.layers[schema.RAW], blocks=[rows])[0]
     return Acquired(
-        np.asarray(adata.layers[schema.RAW][order], dtype=np.float32),
+        np.asarray(found[np.argsort(order, kind="stable")], dtype=np.float32),
         [str(name) for name in adata.var_names],
         [str(name) for name in adata.var[schema.MARKER]],
         ranges,
@@ -343,7 +320,7 @@ def _joined(
         shared if shared is not None and set(shared[0]) <= set(common) else None,
     )
     books = {schema.SAMPLE: book, **extra.books}
-    return joined, added, Extra([schema.SAMPLE, *extra.names], extra.columns, books)
+    return joined, added, Extra([schema.SAMPLE, *extra.names], [], books, None, extra.nothing)
 
 
 def _write(path: Path, acquired: Acquired, added: NDArray[np.float32], *, extra: Extra) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PIXELS: Final = 420  # of an image's longer side
+EVENTS_AT_ONCE: Final = 1 << 22
 CODES_AT_ONCE: Final = 32  # 45 MB of counts, and no place beyond int32
 
 
@@ -29,7 +30,10 @@ class Canvas:
     """
 
     def __init__(self, coordinates: np.ndarray, *, pixels: int = PIXELS) -> None:
-        self.placed = np.isfinite(coordinates).all(axis=1)
+        n_events = len(coordinates)
+        self.placed = np.empty(n_events, dtype=bool)
+        for block in event_blocks(n_events):
+            np.isfinite(coordinates[block]).all(axis=1, out=self.placed[block])
         placed = coordinates if self.placed.all() else coordinates[self.placed]
         low = placed.min(axis=0) if len(placed) else np.zeros(2)
         high = placed.max(axis=0) if len(placed) else np.ones(2)
@@ -38,14 +42,11 @@ class Canvas:
         span = self.high - self.low
         self.size = np.maximum((pixels * span / span.max()).astype(int), 8)
         self.radius = int(np.select([len(placed) < n for n in (2e3, 2e4, 2e5)], [3, 2, 1], 0))
-        scale = self.size / span
-        column = np.minimum(
-            ((placed[:, 0] - self.low[0]) * scale[0]).astype(np.int32), self.size[0] - 1
-        )
-        row = np.minimum(
-            ((placed[:, 1] - self.low[1]) * scale[1]).astype(np.int32), self.size[1] - 1
-        )
-        self.pixel = row * np.int32(self.size[0]) + column
+        self.pixel = np.empty(len(placed), dtype=np.int32)
+        for block in event_blocks(len(placed)):
+            places = ((placed[block] - self.low) * (self.size / span)).astype(np.int32)
+            column, row = np.minimum(places, self.size - 1).astype(np.int32).T
+            self.pixel[block] = row * np.int32(self.size[0]) + column
 
     @property
     def extent(self) -> tuple[float, float, float, float]:
@@ -56,12 +57,14 @@ class Canvas:
         self, weights: np.ndarray | None = None, keep: np.ndarray | None = None
     ) -> np.ndarray:
         """Sum `weights` (default 1 each) of the events `keep` per pixel: (rows, columns)."""
-        pixel = self.pixel if keep is None else self.pixel[keep]
-        if weights is not None and keep is not None:
-            weights = weights[keep]
         n = int(self.size.prod())
-        flat = np.bincount(pixel, weights=weights, minlength=n).astype(np.float32)
-        return spread(flat.reshape(self.size[1], self.size[0]), self.radius)
+        flat = np.zeros(n)
+        for block in event_blocks(len(self.pixel)):
+            chosen = slice(None) if keep is None else keep[block]
+            own = None if weights is None else weights[block][chosen]
+            flat += np.bincount(self.pixel[block][chosen], weights=own, minlength=n)
+        image = flat.astype(np.float32).reshape(self.size[1], self.size[0])
+        return spread(image, self.radius)
 
     def by_code(self, codes: np.ndarray, n_codes: int) -> Iterator[np.ndarray]:
         """Yield the events per pixel (rows, columns) of each code 0, 1, ...; one pass per 32 codes.
@@ -76,12 +79,20 @@ class Canvas:
         n = int(self.size.prod())
         for first in range(0, n_codes, CODES_AT_ONCE):
             some = min(CODES_AT_ONCE, n_codes - first)
-            # what belongs to no code of this pass is counted behind the others
-            place = codes.astype(np.int32) - first
-            place[(place < 0) | (place >= some)] = some
-            flat = np.bincount(place * np.int32(n) + self.pixel, minlength=(some + 1) * n)
+            flat = np.zeros((some + 1) * n, dtype=np.int64)
+            for block in event_blocks(len(self.pixel)):
+                # what belongs to no code of this pass is counted behind the others
+                place = codes[block].astype(np.int32) - first
+                place[(place < 0) | (place >= some)] = some
+                flat += np.bincount(place * np.int32(n) + self.pixel[block], minlength=len(flat))
             for image in flat[: some * n].reshape(some, self.size[1], self.size[0]):
                 yield spread(image.astype(np.float32), self.radius)
+
+
+def event_blocks(n_events: int) -> Iterator[slice]:
+    """Yield blocks of events, so that what is worked out for each event never stands for all."""
+    for start in range(0, n_events, EVENTS_AT_ONCE):
+        yield slice(start, min(start + EVENTS_AT_ONCE, n_events))
 
 
 def spread(image: np.ndarray, radius: int) -> np.ndarray:
@@ -114,7 +125,7 @@ def majority_image(
     best = np.zeros(tuple(canvas.size[::-1]), np.float32)
     winner = np.full(best.shape, -1)
     count = np.zeros_like(best)
-    shown = codes if keep.all() else np.where(keep, codes, -1)
+    shown = codes if keep.all() else np.where(keep, codes, codes.dtype.type(-1))
     for code, here in enumerate(canvas.by_code(shown, len(colors))):
         count += here
         ahead = here > best
@@ -151,11 +162,11 @@ def paint_values(
     ax: Axes, canvas: Canvas, values: np.ndarray, *, text: str, bar: bool = True
 ) -> None:
     """Colour each pixel by the mean of its events' values, between their 1 and 99 % quantiles."""
-    values = values[canvas.placed].astype(np.float64)
+    values = values if canvas.placed.all() else values[canvas.placed]
     known = np.isfinite(values)
     count = canvas.total(keep=known)
     with np.errstate(invalid="ignore"):
-        mean = canvas.total(np.where(known, values, 0.0)) / np.where(count > 0, count, np.nan)
+        mean = canvas.total(values, keep=known) / np.where(count > 0, count, np.nan)
     shown = mean[np.isfinite(mean)]
     low, high = np.quantile(shown, [0.01, 0.99]) if len(shown) else (0.0, 1.0)
     drawn = paint(ax, mean, canvas, cmap="viridis", vmin=low, vmax=max(high, low + 1e-6))

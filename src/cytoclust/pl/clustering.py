@@ -8,6 +8,7 @@ import numpy as np
 
 from cytoclust import checks, chunks, schema
 from cytoclust.errors import MissingSlotError
+from cytoclust.numerics.tallies import tally
 from cytoclust.pl.palette import INK, categories_of
 from cytoclust.pl.style import SMALL, axes_or_new, name_ticks, note, plain, row_size
 
@@ -65,7 +66,7 @@ def group_medians(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return medians (n_groups, n_markers), NaN for empty groups, and sizes (n_groups,)."""
     order = np.argsort(codes, kind="stable")
-    sizes = np.bincount(codes[codes >= 0], minlength=n_groups)
+    sizes = tally(codes, n_groups)
     start = int((codes < 0).sum())
     median = np.median if np.isfinite(values).all() else np.nanmedian
     medians = np.full((n_groups, values.shape[1]), np.nan)
@@ -193,7 +194,7 @@ def heatmap(
     checks.check_key(adata, groupby)
     at, names = marker_positions(adata, markers)
     codes, groups, colors = categories_of(adata, groupby)
-    sizes = np.bincount(codes[codes >= 0], minlength=len(groups))
+    sizes = tally(codes, len(groups))
     present = sizes > 0
     ax = axes_or_new(ax, 2.8 + 0.24 * max(len(at), 6), 1.4 + 0.19 * max(int(present.sum()), 4))
     if not present.any() or not len(at):

@@ -193,7 +193,8 @@ def level_codes(adata: AnnData, key: str, levels: list[str | None]) -> np.ndarra
     """Return the position of each event's level in `levels`, -1 without one."""
     codes, names, _ = categories_of(adata, key)
     place = {name: i for i, name in enumerate(levels)}
-    return np.array([*(place.get(name, -1) for name in names), -1])[codes]
+    found = [*(place.get(name, -1) for name in names), -1]
+    return np.array(found, dtype=np.min_scalar_type(-max(len(levels), 1)))[codes]
 
 
 def umap_grid(
@@ -288,13 +289,13 @@ def group_painter(adata: AnnData, canvas: Canvas, *, color: str | None, layer: s
         return lambda ax, member: paint(
             ax, majority_image(canvas, placed, colors=colors, keep=member & (placed >= 0)), canvas
         )
-    numbers = bare_values(values).astype(np.float64)[canvas.placed]
+    numbers = bare_values(values)[canvas.placed]
     known = np.isfinite(numbers)
     low, high = np.quantile(numbers[known], [0.01, 0.99]) if known.any() else (0.0, 1.0)
 
     def paint_mean(ax: Axes, member: np.ndarray) -> None:
         count = canvas.total(keep=member & known)
-        total = canvas.total(np.where(known, numbers, 0), keep=member & known)
+        total = canvas.total(numbers, keep=member & known)
         mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
         paint(ax, mean, canvas, cmap="viridis", vmin=low, vmax=max(high, low + 1e-6))
 

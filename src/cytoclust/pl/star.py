@@ -8,6 +8,7 @@ import numpy as np
 
 from cytoclust import checks, schema
 from cytoclust.errors import ArgumentError
+from cytoclust.numerics.tallies import cross_tally, tally
 from cytoclust.pl.clustering import group_medians, marker_positions, pooled_values
 from cytoclust.pl.palette import COLORS, GREY, INK, categories_of
 from cytoclust.pl.style import SMALL, axes_or_new, bare, figure_of, legend_size, note, plain
@@ -85,7 +86,7 @@ def star_tree(
     checks.check_key(adata, groupby)
     codes, groups, _ = categories_of(adata, groupby)
     at, names = star_markers(adata, markers)
-    sizes = np.bincount(codes[codes >= 0], minlength=len(groups))
+    sizes = tally(codes, len(groups))
     keep = np.flatnonzero(sizes)
     side = float(np.clip(4.2 + 0.09 * len(keep), 5.0, 9.0))
     ax = axes_or_new(ax, side, side)
@@ -195,10 +196,8 @@ def rim_colors(
     if rim is None or rim not in adata.obs.columns:
         return [("", "#777777")] * len(keep)
     of_event, names, colors = categories_of(adata, rim)
-    known = (codes >= 0) & (of_event >= 0)
-    flat = codes[known].astype(np.int64) * len(names) + of_event[known]
-    tally = np.bincount(flat, minlength=(int(codes.max()) + 1) * len(names))
-    best = tally.reshape(-1, len(names)).argmax(axis=1)
+    shape = (int(codes.max()) + 1, len(names))
+    best = cross_tally(codes, of_event, shape).argmax(axis=1)
     return [(names[best[group]], colors[best[group]]) for group in keep]
 
 

@@ -197,9 +197,7 @@ def map_pictures(study: Study) -> Iterator[Drawn]:
             )  # fmt: skip
     pairs = (("row_key", study.compartment_key), ("column_key", study.treatment_key))
     keys = {
-        name: key
-        for name, key in pairs
-        if key is not None and len(in_order(adata.obs[key].dropna())) <= GRID
+        name: key for name, key in pairs if key is not None and adata.obs[key].nunique() <= GRID
     }
     if list(keys) == ["row_key"]:
         keys = {"column_key": keys["row_key"]}

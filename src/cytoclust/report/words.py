@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cytoclust import schema
+from cytoclust.numerics.tallies import tally
 from cytoclust.pl.tables import in_order, is_interaction, labelled, text_column
 from cytoclust.report.findings import findings
 from cytoclust.report.numbers import first_of, percent, plural, significant
@@ -79,9 +80,11 @@ def study_words(study: Study) -> list[str]:
     if schema.LEIDEN in adata.obs.columns:
         words.append(f"They form {plural(adata.obs[schema.LEIDEN].nunique(), 'cluster')}.")
     if schema.PHENOTYPE in adata.obs.columns:
-        names = adata.obs[schema.PHENOTYPE].astype(str)
-        nameless = int((names == schema.UNASSIGNED).sum())
-        found = names[names != schema.UNASSIGNED].nunique()
+        column = adata.obs[schema.PHENOTYPE].astype("category").cat
+        sizes = tally(column.codes.to_numpy(), len(column.categories))
+        named = np.asarray(column.categories.astype(str) != schema.UNASSIGNED)
+        nameless = int(sizes[~named].sum())
+        found = int(np.count_nonzero(sizes[named]))
         words.append(
             f"{plural(found, 'named population')} were found; "
             + (

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cytoclust import chunks
+from cytoclust.numerics.tallies import cross_tally
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,12 +144,11 @@ def part_events(
             Parting(panel.emptied(), models), panel.source, [groups[block] for block in blocks]
         )
         parts = np.concatenate(found)
-    numbers = []
-    for number in range(len(models)):
-        mine = np.flatnonzero(groups == number)
-        sizes = np.bincount(parts[mine])
-        ranks = np.argsort(np.argsort(-sizes, kind="stable")).astype(np.int32)
-        if len(mine):
-            parts[mine] = ranks[parts[mine]]
-        numbers.append(int(np.count_nonzero(sizes)) or 1)
-    return parts, numbers
+    n_parts = int(parts.max(initial=0)) + 1
+    sizes = cross_tally(groups, parts, (len(models), n_parts))
+    ranks = np.argsort(np.argsort(-sizes, axis=1, kind="stable"), axis=1).astype(np.int32)
+    for start in range(0, len(parts), chunks.BLOCK_EVENTS):
+        block = slice(start, start + chunks.BLOCK_EVENTS)
+        mine = groups[block] >= 0
+        parts[block][mine] = ranks[groups[block][mine], parts[block][mine]]
+    return parts, [int(number) or 1 for number in np.count_nonzero(sizes, axis=1)]

@@ -10,6 +10,7 @@ import pandas as pd
 
 from cytoclust import schema
 from cytoclust.numerics.enrichment import enrichment_labels, enrichment_scores
+from cytoclust.numerics.tallies import cross_tally
 from cytoclust.tl.phenotype_quadrants import side_name
 
 if TYPE_CHECKING:
@@ -268,14 +269,7 @@ def cluster_table(
 def cross_codes(first: pd.Series[str], second: pd.Series[str]) -> np.ndarray:
     """Count the events by the categories of two columns, (n_first, n_second); those with both."""
     shape = len(first.cat.categories), len(second.cat.categories)
-    one, two = first.cat.codes.to_numpy(), second.cat.codes.to_numpy()
-    total = np.zeros(shape[0] * shape[1], dtype=np.int64)
-    for start in range(0, len(one), 1 << 20):
-        rows, columns = one[start : start + (1 << 20)], two[start : start + (1 << 20)]
-        keep = (rows >= 0) & (columns >= 0)
-        places = rows[keep].astype(np.int64) * shape[1] + columns[keep]
-        total += np.bincount(places, minlength=len(total))
-    return total.reshape(shape)
+    return cross_tally(first.cat.codes.to_numpy(), second.cat.codes.to_numpy(), shape)
 
 
 def evidence_rows(details: list[dict[str, object]]) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cytoclust import schema
+from cytoclust.numerics.tallies import cross_tally
 
 if TYPE_CHECKING:
     from cytoclust.numerics.mixtures import Split
@@ -123,12 +124,10 @@ def is_positive(walk: Division, marker: str, *, split: Split, rows: np.ndarray) 
 
 def grade_table(counts: GradeCount, phenotypes: pd.Categorical[str]) -> pd.DataFrame:
     """Events of each phenotype by grade, and the share that has both markers of the pair."""
-    keep = counts.counts >= 0
-    codes, grades = phenotypes.codes[keep].astype(np.int64), counts.counts[keep].astype(np.int64)
     n_names, n_grades = len(phenotypes.categories), len(counts.used) + 1
-    numbers = np.bincount(codes * n_grades + grades, minlength=n_names * n_grades)
+    numbers = cross_tally(phenotypes.codes, counts.counts, (n_names, n_grades))
     table = pd.DataFrame(
-        numbers.reshape(n_names, n_grades),
+        numbers,
         index=phenotypes.categories.astype(str),
         columns=[f"grade_{number}" for number in range(n_grades)],
     )
@@ -139,6 +138,6 @@ def grade_table(counts: GradeCount, phenotypes: pd.Categorical[str]) -> pd.DataF
     table[f"share_{counts.grade.label or 'graded'}"] = table[at_least].sum(axis=1) / sizes
     if counts.pairs is not None:
         pair = "_".join(counts.grade.pair)
-        with_both = np.bincount(codes[counts.pairs[keep]], minlength=n_names)
+        with_both = cross_tally(phenotypes.codes, counts.pairs.view(np.int8), (n_names, 2))[:, 1]
         table[f"share_{pair}"] = with_both / sizes
     return table[sizes > 0].sort_index()

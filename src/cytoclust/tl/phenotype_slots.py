@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cytoclust import checks, schema
+from cytoclust.numerics.tallies import tally
 from cytoclust.tl import phenotype_evidence as evidence
 from cytoclust.tl.phenotype_facets import grade_table
 
@@ -63,7 +64,7 @@ def write_names(
 
 def present(codes: np.ndarray, names: list[str]) -> pd.Categorical[str]:
     """Categories that occur, "unassigned" always among them, in the order of the definitions."""
-    counts = np.bincount(codes, minlength=len(names))
+    counts = tally(codes, len(names))
     kept = [i for i in range(len(names)) if counts[i] or i == 0]
     position = np.zeros(len(names), dtype=np.min_scalar_type(-len(names)))
     position[kept] = np.arange(len(kept))

@@ -67,7 +67,7 @@ def _limits(
         levels = [*column.categories.astype(str), "nan"]  # the last, -1, is no compartment
         codes = column.codes.to_numpy()
     limits = [_marker_limits(data, marker, cutoffs) for marker in markers]
-    table = [[own.get(level, own["all"]) for own in limits] for level in levels]
+    table = [[own.get(level, own.get("all", np.nan)) for own in limits] for level in levels]
     return codes, np.array(table, dtype=np.float64).reshape(len(levels), len(markers))
 
 
@@ -90,7 +90,10 @@ def _marker_limits(
             "cutoffs=, or test medians."
         )
         raise MissingSlotError(msg)
-    return {"all": next(iter(known.values())), **known}
+    key = called.get("params", {}).get("compartment_key")
+    if not key or key not in data.obs.columns or list(known) == ["all"]:
+        return {"all": known.get("all", next(iter(known.values())))}
+    return known  # without "all", what is no compartment of the table counts nowhere
 
 
 def part_values(
