@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import adjusted_rand_score
 
 from cytoclust import demo
 
@@ -62,6 +66,7 @@ def test_populations_are_scored_by_name() -> None:
             "population": ["naive B", "naive B", "naive B", "CD4 EM", "CD4 EM", "naive B"],
             "phenotype": ["naive B", "naive B", "CD4 EM", "CD4 EM", "", "naive B"],
             "kind": ["cell"] * 5 + ["dead"],
+            "n_events": 1,
         }
     )
     _, lineages, populations = demo.score_populations(joined)
@@ -70,3 +75,41 @@ def test_populations_are_scored_by_name() -> None:
     assert populations.loc["CD4 EM", "f1"] == pytest.approx(2 * 1 / (1 + 2))
     assert lineages.loc["B", "recall"] == pytest.approx(2 / 3)
     assert np.isfinite(lineages.to_numpy()).all()
+
+
+@given(seed=st.integers(0, 1000), n_events=st.integers(2, 300))
+def test_adjusted_rand_is_that_of_scikit_learn(seed: int, n_events: int) -> None:
+    rng = np.random.default_rng(seed)
+    first = rng.integers(0, 4, n_events)
+    second = np.where(rng.random(n_events) < 0.5, first, rng.integers(0, 3, n_events))
+    counts = pd.crosstab(first, second).to_numpy()
+    assert demo.adjusted_rand(counts) == pytest.approx(adjusted_rand_score(first, second))
+
+
+def test_truth_is_joined_event_by_event(tmp_path: Path) -> None:
+    truth = pd.DataFrame(
+        {
+            "sample": ["a"] * 3 + ["b"] * 2,
+            "event": np.array([0, 1, 2, 0, 1], dtype=np.int32),
+            "population": ["T", "B", "T", "B", ""],
+            "kind": ["cell", "cell", "cell", "cell", "debris"],
+        }
+    )
+    truth.to_parquet(tmp_path / "events.parquet", index=False)
+    obs = pd.DataFrame(
+        {
+            "sample": pd.Categorical(["b", "a", "a"], categories=["b", "a"]),
+            "event": np.array([0, 2, 1], dtype=np.int32),
+            "phenotype": pd.Categorical(["B", "T", "T"]),
+        },
+        index=list("xyz"),
+    )
+    joined = demo.join_truth(anndata.AnnData(np.zeros((3, 1), np.float32), obs=obs), tmp_path)
+    found = joined.set_index(["population", "kind", "phenotype"])["n_events"].to_dict()
+    assert found == {
+        ("T", "cell", "T"): 1,
+        ("T", "cell", ""): 1,
+        ("B", "cell", "T"): 1,
+        ("B", "cell", "B"): 1,
+        ("", "debris", ""): 1,
+    }

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from cytoclust import schema
+from cytoclust import chunks, schema
+from cytoclust.numerics.tallies import cross_tally
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -45,25 +46,53 @@ class Score:
 
 
 def join_truth(adata: AnnData, truth: Path) -> pd.DataFrame:
-    """Return truth/events.parquet with the phenotype that each event got ("" where it was excluded)."""
-    events = pd.read_parquet(truth / "events.parquet")
-    found = adata.obs[[schema.SAMPLE, schema.EVENT, schema.PHENOTYPE]].astype(
-        {schema.SAMPLE: str, schema.PHENOTYPE: str}
+    """Count the events of truth/events.parquet by what they are and what they were called.
+
+    Columns kind, population, phenotype ("" where the event was excluded) and n_events; by codes, since
+    a text per event of a large study does not fit.
+    """
+    import pyarrow.parquet as pq
+
+    columns = ["sample", "population", "kind"]
+    table = pq.read_table(truth / "events.parquet", read_dictionary=columns)
+    sample, population, kind = (
+        pd.Categorical(table.column(name).to_pandas().astype("category")) for name in columns
     )
-    events = events.astype({"sample": str, "population": str, "kind": str, "event": "int64"})
-    found = found.astype({schema.EVENT: "int64"})
-    joined = events.merge(
-        found, how="left", left_on=["sample", "event"], right_on=[schema.SAMPLE, schema.EVENT]
+    phenotype = adata.obs[schema.PHENOTYPE].astype("category").cat
+    found = np.zeros(len(sample), dtype=np.int16)
+    rows_of = chunks.group_rows(sample.codes, len(sample.categories))
+    order = np.asarray(table.column("event").to_numpy())
+    own = adata.obs[schema.SAMPLE].astype("category").cat
+    mine_of = dict(
+        zip(own.categories.astype(str), chunks.group_rows(own.codes.to_numpy(), len(own.categories)), strict=True)
+    )  # fmt: skip
+    events, codes = adata.obs[schema.EVENT].to_numpy(), phenotype.codes.to_numpy()
+    for name, rows in zip(sample.categories.astype(str), rows_of, strict=True):
+        mine = mine_of.get(name, slice(0, 0))
+        of_file = np.zeros(int(order[rows].max(initial=-1)) + 1, dtype=np.int16)
+        of_file[events[mine]] = codes[mine] + np.int16(1)
+        found[rows] = of_file[order[rows]]
+    names = ["", *phenotype.categories.astype(str)]
+    both = population.codes.astype(np.int16) * np.int16(len(kind.categories)) + kind.codes
+    shape = (len(population.categories) * len(kind.categories), len(names))
+    counts = cross_tally(both, found, shape).reshape(
+        len(population.categories), len(kind.categories), len(names)
     )
-    return joined.assign(phenotype=joined[schema.PHENOTYPE].fillna(""))
+    index = pd.MultiIndex.from_product(
+        [population.categories.astype(str), kind.categories.astype(str), names],
+        names=["population", "kind", schema.PHENOTYPE],
+    )
+    joined = pd.DataFrame({"n_events": counts.ravel()}, index=index).reset_index()
+    return joined[joined["n_events"] > 0].reset_index(drop=True)
 
 
-def f1_scores(truth: pd.Series[str], found: pd.Series[str]) -> pd.DataFrame:
-    """Precision, recall and F1 of each true population, matched by name."""
+def f1_scores(counts: pd.DataFrame) -> pd.DataFrame:
+    """Precision, recall and F1 of each true population (rows), matched by name with those found."""
     rows = {}
-    for name in sorted(truth.unique()):
-        hit = int(((truth == name) & (found == name)).sum())
-        n_true, n_found = int((truth == name).sum()), int((found == name).sum())
+    for name in sorted(counts.index):
+        hit = int(counts.loc[name].get(name, 0))
+        n_true = int(counts.loc[name].sum())
+        n_found = int(counts[name].sum()) if name in counts else 0
         rows[name] = {
             "n_true": n_true,
             "n_found": n_found,
@@ -74,19 +103,36 @@ def f1_scores(truth: pd.Series[str], found: pd.Series[str]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
+def adjusted_rand(counts: np.ndarray) -> float:
+    """Return the adjusted Rand index of two partitions, from the events they share.
+
+    Hubert and Arabie 1985, doi 10.1007/BF01908075.
+    """
+
+    def pairs(sizes: np.ndarray) -> float:
+        return float((sizes.astype(np.float64) * (sizes - 1) / 2).sum())
+
+    together = pairs(counts)
+    first, second = pairs(counts.sum(axis=0)), pairs(counts.sum(axis=1))
+    expected = first * second / max(pairs(counts.sum()), 1.0)
+    most = (first + second) / 2
+    return (together - expected) / (most - expected) if most > expected else 1.0
+
+
 def score_populations(joined: pd.DataFrame) -> tuple[float, pd.DataFrame, pd.DataFrame]:
     """Score phenotypes against the truth over the good cells that passed quality control."""
-    from sklearn.metrics import adjusted_rand_score
-
     kept = joined[(joined["kind"] == "cell") & (joined["phenotype"] != "")]
-    lineage_true = kept["population"].map(LINEAGE_OF).fillna("none")
-    lineage_found = kept["phenotype"].map(LINEAGE_OF).fillna("none")
-    adjusted_rand = float(adjusted_rand_score(kept["population"], kept["phenotype"]))
-    return (
-        adjusted_rand,
-        f1_scores(lineage_true, lineage_found),
-        f1_scores(kept["population"], kept["phenotype"]),
+    lineages = kept.assign(
+        population=kept["population"].map(LINEAGE_OF).fillna("none"),
+        phenotype=kept["phenotype"].map(LINEAGE_OF).fillna("none"),
     )
+    counts, of_lineages = (
+        part.pivot_table(
+            index="population", columns="phenotype", values="n_events", aggfunc="sum", fill_value=0
+        )
+        for part in (kept, lineages)
+    )
+    return adjusted_rand(counts.to_numpy()), f1_scores(of_lineages), f1_scores(counts)
 
 
 def detection_power(
@@ -137,8 +183,8 @@ def score(adata: AnnData, abundance: pd.DataFrame, study: Path) -> Score:
         and the share of good cells that quality control excluded.
     """
     joined = join_truth(adata, Path(study) / "truth")
-    adjusted_rand, lineages, populations = score_populations(joined)
+    agreement, lineages, populations = score_populations(joined)
     effects, findings = compare_effects(abundance, Path(study) / "truth")
     good = joined[joined["kind"] == "cell"]
-    excluded = float((good["phenotype"] == "").mean())
-    return Score(adjusted_rand, lineages, populations, effects, findings, excluded)
+    excluded = float(good.loc[good["phenotype"] == "", "n_events"].sum() / good["n_events"].sum())
+    return Score(agreement, lineages, populations, effects, findings, excluded)

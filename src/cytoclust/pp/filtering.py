@@ -93,7 +93,7 @@ def _account(
 ) -> tuple[pd.DataFrame, dict[str, NDArray[Any]]]:
     """Count flags per sample, and list the excluded events."""
     rows_of = blocks.sample_blocks(adata)
-    code = np.zeros(adata.n_obs, dtype=np.int32)
+    code = np.zeros(adata.n_obs, dtype=np.min_scalar_type(-max(len(rows_of), 1)))
     rows_found = []
     for i, rows in enumerate(rows_of.values()):
         code[rows] = i
@@ -111,7 +111,7 @@ def _account(
     out = np.flatnonzero(bits)
     excluded = {
         "samples": np.array(list(rows_of), dtype=object),
-        "sample": code[out],
+        "sample": code[out].astype(np.int32),
         "event": event[out],
         "flags": bits[out],
     }
@@ -165,7 +165,9 @@ def _keep_lazily(adata: AnnData, keep: NDArray[np.bool_]) -> None:
     }
     values = _kept_blocks(adata.X, keep)
     layers |= {name: values for name, layer in adata.layers.items() if layer is adata.X}
-    obs = pd.DataFrame({name: column.array[keep] for name, column in adata.obs.items()})
+    # one column at a time: two copies of all would be the most that a study ever takes
+    columns = {str(name): adata.obs.pop(name).array[keep] for name in list(adata.obs)}
+    obs = pd.DataFrame(columns, copy=False)
     chunks.put_events(adata, obs, values=values, layers=layers)
     for key, part in obsm.items():
         adata.obsm[key] = part

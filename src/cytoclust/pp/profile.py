@@ -22,6 +22,7 @@ PIXELS: Final = 48
 COFACTOR: Final = {"mass": 5.0}
 USUAL: Final = 150.0  # cofactor that shows drift; nothing is analysed on this scale
 LOOKED_AT: Final = 20_000  # events of a sample that the limits of the scatter plot come from
+LOOKED_AT_IN_ALL: Final = 2_000_000
 
 
 def profile_quality(adata: AnnData, *, n_bins: int = 50, copy: bool = False) -> AnnData | None:
@@ -143,7 +144,8 @@ def scatter_edges(
     if not pair:
         return np.zeros((0, PIXELS + 1))
     every = np.ones(values.shape[0], np.bool_)
-    some = [even_rows(rows, every, LOOKED_AT) for rows in rows_of.values()]
+    share = min(LOOKED_AT, max(LOOKED_AT_IN_ALL // max(len(rows_of), 1), 1))
+    some = [even_rows(rows, every, share) for rows in rows_of.values()]
     rows = np.concatenate(some) if some else np.zeros(0, np.intp)
     seen = chunks.take_rows(values, rows, pair)
     seen = seen[np.isfinite(seen).all(axis=1)]
