@@ -25,6 +25,7 @@ from pathlib import Path
 
 import pandas as pd
 import psutil
+from pyarrow import parquet
 
 RESULTS = Path(__file__).parent / "results" / "larger_than_memory.json"
 USUAL_EVENTS = 700_000  # of a simulated study by default
@@ -32,18 +33,20 @@ PART_EVENTS = 10_000_000
 
 
 def simulate(folder: Path, events: int) -> None:
-    """Write the study in parts of 10 million events and about 175 files, each part other patients."""
+    """Write parts of some 9 million events and 175 files, each of other patients, until they are enough."""
     if (folder / "samples.csv").is_file():
         return
-    n_parts = max(1, round(events / PART_EVENTS))
-    sheets = []
-    for part in range(n_parts):
+    sheets: list[pd.DataFrame] = []
+    total = 0
+    while total < events:
+        part = len(sheets)
         place = folder / f"part_{part}"
         if not (place / "samples.csv").is_file():
-            factor = events / n_parts / USUAL_EVENTS
+            factor = min(events, PART_EVENTS) / USUAL_EVENTS
             sizes = (round(2_000 * factor), round(6_000 * factor))
             code = f"import cytoclust as cc; cc.simulate.study({str(place)!r}, events_per_sample={sizes}, rng={part})"
             subprocess.run([sys.executable, "-c", code], check=True)  # its memory is not the run's
+        total += parquet.read_metadata(place / "truth" / "events.parquet").num_rows
         sheet = pd.read_csv(place / "samples.csv", dtype=str)
         for column in ("sample", "patient", "batch"):
             sheet[column] = f"{part}_" + sheet[column]

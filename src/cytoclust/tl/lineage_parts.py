@@ -58,9 +58,9 @@ class Parting:
     models: Sequence[Cuts | Nearest]
 
     def __call__(self, block: np.ndarray, groups: np.ndarray) -> np.ndarray:
-        """Return the part of each event within its group, int32; -1 where `groups` is below 0."""
+        """Return the part of each event within its group, int16; -1 where `groups` is below 0."""
         panel = self.panel.of_block(block)
-        parts = np.full(len(groups), -1, dtype=np.int32)
+        parts = np.full(len(groups), -1, dtype=np.int16)
         for number, model in enumerate(self.models):
             rows = np.flatnonzero(groups == number)
             parts[rows] = model(panel, rows)
@@ -130,12 +130,12 @@ def part_events(
     Returns
     -------
     parts
-        (n_events,) int32, -1 without a group.
+        (n_events,) int16, -1 without a group.
     sizes
         Number of parts of each group.
     """
     if panel.rows is None:
-        parts = np.full(len(groups), -1, dtype=np.int32)
+        parts = np.full(len(groups), -1, dtype=np.int16)
         for number, own in enumerate(pooled):
             parts[groups == number] = own
     else:
@@ -146,7 +146,7 @@ def part_events(
         parts = np.concatenate(found)
     n_parts = int(parts.max(initial=0)) + 1
     sizes = cross_tally(groups, parts, (len(models), n_parts))
-    ranks = np.argsort(np.argsort(-sizes, axis=1, kind="stable"), axis=1).astype(np.int32)
+    ranks = np.argsort(np.argsort(-sizes, axis=1, kind="stable"), axis=1).astype(np.int16)
     for start in range(0, len(parts), chunks.BLOCK_EVENTS):
         block = slice(start, start + chunks.BLOCK_EVENTS)
         mine = groups[block] >= 0

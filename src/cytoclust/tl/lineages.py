@@ -185,10 +185,12 @@ def lineage_of(phenotypes: pd.Series[str], lineages: Sequence[Sequence[str]]) ->
 
 def numbered(groups: np.ndarray, parts: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
     """Count the parts of all groups in a row; -1 for events of no group."""
-    offsets = np.append(np.cumsum([0, *sizes])[:-1], 0)  # no group: the last, -1
-    codes = parts + offsets[groups].astype(np.int32)
+    smallest = np.min_scalar_type(-max(sum(sizes), 1))
+    offsets = np.append(np.cumsum([0, *sizes])[:-1], 0).astype(smallest)  # no group: the last, -1
+    codes = offsets[groups]
+    codes += parts.astype(smallest)
     codes[groups < 0] = -1
-    return np.asarray(codes, dtype=np.min_scalar_type(-max(sum(sizes), 1)))
+    return np.asarray(codes)
 
 
 def own_cutoffs(

@@ -12,6 +12,7 @@ from cytoclust.checks import listing
 from cytoclust.errors import ArgumentError
 from cytoclust.numerics.mixtures import count_values
 from cytoclust.numerics.references import split_with_reference
+from cytoclust.numerics.tallies import tally
 from cytoclust.tl import phenotype_evidence as evidence
 from cytoclust.tl.definitions import load_definitions
 from cytoclust.tl.phenotype_nodes import move_cut, thinned
@@ -207,17 +208,24 @@ def own_rows(
 
 def group_labels(adata: AnnData, keys: Sequence[str]) -> pd.Categorical[str]:
     """Join the levels of some columns by " / "; by codes, since a text per event takes long."""
-    number = np.zeros(adata.n_obs, dtype=np.int32)
+    columns = [adata.obs[key].astype("category").cat for key in keys]
+    sizes = [len(column.categories) + 1 for column in columns]  # the last: of none
+    number = np.zeros(adata.n_obs, dtype=np.min_scalar_type(-int(np.prod(sizes))))
     labels = [""]
-    for key in keys:
-        column = adata.obs[key].astype("category").cat
+    for column, size in zip(columns, sizes, strict=True):
+        codes = column.codes.to_numpy()
+        number *= number.dtype.type(size)
+        number += np.where(codes < 0, codes.dtype.type(size - 1), codes)
         names = [*column.categories.astype(str), "nan"]
-        number = number * np.int32(len(names)) + column.codes.to_numpy() % np.int32(len(names))
         labels = [f"{label} / {name}" if label else name for label in labels for name in names]
-    present = np.bincount(number, minlength=len(labels)) > 0
+    present = tally(number, len(labels)) > 0
     levels = sorted({label for label, there in zip(labels, present, strict=True) if there})
     place = np.array(
-        [levels.index(label) if there else -1 for label, there in zip(labels, present, strict=True)]
+        [
+            levels.index(label) if there else -1
+            for label, there in zip(labels, present, strict=True)
+        ],
+        dtype=np.min_scalar_type(-max(len(levels), 1)),
     )
     return pd.Categorical.from_codes(place[number], categories=pd.Index(levels))
 
@@ -301,4 +309,4 @@ def alignment(adata: AnnData, panel: Panel) -> dict[str, Any]:
         if marker in panel.columns and row["compartment"] in numbers and alike:
             shift = shifts.setdefault(marker, np.zeros(len(numbers), dtype=np.float32))
             shift[numbers[row["compartment"]]] = moved
-    return {"groups": groups.codes.astype(np.int16), "shifts": shifts} if shifts else {}
+    return {"groups": groups.codes, "shifts": shifts} if shifts else {}

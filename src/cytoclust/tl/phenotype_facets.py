@@ -70,7 +70,7 @@ def find_facets(walk: Division) -> dict[str, Facet]:
     definitions = walk.definitions
     for name, parent in definitions.facets():
         facet = found.setdefault(
-            name, Facet([schema.UNASSIGNED], np.zeros(len(walk.codes), dtype=np.int16))
+            name, Facet([schema.UNASSIGNED], np.zeros(len(walk.codes), dtype=np.int8))
         )
         children = definitions.children(parent, name)
         rows = events_of(walk, parent, children[0].without)

@@ -33,7 +33,7 @@ class Names:
     Attributes
     ----------
     codes
-        (n_events,) int16, position among "unassigned" and the populations.
+        (n_events,) integers, position among "unassigned" and the populations.
     far
         (n_events,) bool.
     members

@@ -49,7 +49,8 @@ class Division:
         self.panel = panel
         self.min_probability = min_probability
         self.names = [schema.UNASSIGNED, *definitions.populations]
-        self.codes = np.zeros(len(panel.values), dtype=np.int16)
+        smallest = np.min_scalar_type(-len(self.names))
+        self.codes = np.zeros(len(panel.values), dtype=smallest)
         self.far = np.zeros(len(panel.values), dtype=bool)
         self.members: dict[str, np.ndarray] = {"": rows}
         self.nodes: dict[str, Node] = dict(nodes or {})
