@@ -196,3 +196,15 @@ def test_usual_lineages_are_those_that_the_definitions_have(tmp_path: Path) -> N
     record = adata.uns["cytoclust"][schema.SUBCLUSTER_LINEAGES]
     assert record["params"]["lineages"] == ["T cell"]
     assert record["clusters"].index.tolist() == ["T cell,0"]
+
+
+def test_a_lineage_without_events_has_no_cluster() -> None:
+    rng = np.random.default_rng(0)
+    profiles = np.repeat([[4.0, 4, 0, 0], [4, 0, 4, 0], [0, 0, 0, 4]], 200, axis=0)
+    adata = ad.AnnData((profiles + rng.normal(0, 0.4, (600, 4))).astype(np.float32))
+    adata.var["marker"] = ["CD3", "CD4", "CD8", "CD19"]
+    tl.annotate_phenotypes(adata, "human_lymphoid", cluster_key=None)
+    tl.subcluster_lineages(adata, 0.1)
+    names = adata.obs["lineage_cluster"].cat.categories
+    assert not any(name.startswith("NK cell") for name in names)
+    assert (adata.obs["lineage_cluster"].value_counts() > 0).all()

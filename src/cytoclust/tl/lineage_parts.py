@@ -132,7 +132,7 @@ def part_events(
     parts
         (n_events,) int16, -1 without a group.
     sizes
-        Number of parts of each group.
+        Number of parts of each group; 0 of one without events.
     """
     if panel.rows is None:
         parts = np.full(len(groups), -1, dtype=np.int16)
@@ -151,4 +151,4 @@ def part_events(
         block = slice(start, start + chunks.BLOCK_EVENTS)
         mine = groups[block] >= 0
         parts[block][mine] = ranks[groups[block][mine], parts[block][mine]]
-    return parts, [int(number) or 1 for number in np.count_nonzero(sizes, axis=1)]
+    return parts, [int(number) for number in np.count_nonzero(sizes, axis=1)]

@@ -291,7 +291,6 @@ def split_mixed(
     column = adata.obs[cluster_key].astype("category")
     phenotypes = adata.obs[schema.PHENOTYPE].astype("category")
     levels = column.cat.categories.astype(str).tolist()
-    counts = cross_codes(column, phenotypes).sum(axis=1)
     groups = np.asarray(column.cat.codes.to_numpy(), dtype=np.int32)
     in_pool = panel.pooled(groups)
     names = panel.pooled(phenotypes.cat.codes.to_numpy())
@@ -311,7 +310,6 @@ def split_mixed(
             pooled.append(parts)
             models.append(model)
         parts, sizes = part_events(panel, groups, pooled=pooled, models=models)
-    sizes = [size if counts[n] else 0 for n, size in enumerate(sizes)]
     found = [
         f"{cluster},{k}" if cluster in mixed else cluster
         for cluster, size in zip(levels, sizes, strict=True)
