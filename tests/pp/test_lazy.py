@@ -136,10 +136,12 @@ def test_what_a_killed_worker_did_is_done_again(
         )
     ]
     task = partial(die_once, mark=tmp_path / "killed")
+    n_workers = len(client.scheduler_info(n_workers=-1)["workers"])
     with client.as_current():
         assert chunks.map_blocks(task, adata.X) == expected
         assert (tmp_path / "killed").exists()
         assert_as_in_memory(prepared(adata), in_memory)
+    client.wait_for_workers(n_workers, timeout=120)  # a cluster whose worker starts cannot close
 
 
 def test_samples_must_be_side_by_side(study: Path, tmp_path: Path) -> None:
