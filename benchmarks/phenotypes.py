@@ -205,7 +205,7 @@ def simulated_events(n_events: int) -> ad.AnnData:
     """Events of a simulated study that is large enough, none twice, in its 26 marker channels."""
     import tempfile
 
-    from cytoclust import pipeline
+    from cytoclust.pipeline import steps
 
     fold = max(1.0, n_events / 100_000)  # at least so many events pass quality control without it
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
@@ -214,7 +214,7 @@ def simulated_events(n_events: int) -> ad.AnnData:
             folder, n_patients=6, events_per_sample=(int(2000 * fold), int(6000 * fold)), rng=77
         )
         adata = cc.io.read_study(f"{folder}/samples.csv", f"{folder}/panel.csv")
-        pipeline.prepare(adata, n_jobs=None)
+        steps.prepare(adata, n_jobs=None)
         truth = pd.read_parquet(f"{folder}/truth/events.parquet").astype({"sample": str})
     keys = adata.obs[["sample", "event"]].astype({"sample": str})
     populations = keys.merge(truth, on=["sample", "event"], how="left")["population"].to_numpy()

@@ -89,14 +89,15 @@ def mapped(
     reference: AnnData, samples: Path, *, clock: outputs.Clock, n_jobs: int | None, folder: Path
 ) -> AnnData:
     """Read the later samples with the reference's panel, prepare them alike, and map them."""
-    from cytoclust import io, outputs, pipeline, tl
+    from cytoclust import io, outputs, tl
+    from cytoclust.pipeline.steps import prepare
 
     with clock.step("read"):
         adata = io.read_study(samples, panel_of(reference), n_jobs=n_jobs)
     outputs.refuse_inputs_inside(folder, adata.uns[schema.UNS][schema.READ_STUDY]["files"])
     with clock.step("prepare"):
         known = reference.var[schema.COFACTOR].dropna()
-        pipeline.prepare(adata, cofactor=known if len(known) else None, n_jobs=n_jobs)
+        prepare(adata, cofactor=known if len(known) else None, n_jobs=n_jobs)
     with clock.step("map"):
         tl.map_events(adata, reference, n_jobs=n_jobs)
     return adata
