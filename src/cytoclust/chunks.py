@@ -10,6 +10,7 @@ up to a million; whatever is fitted is then applied to every event, block by blo
 
 from __future__ import annotations
 
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
+from cytoclust.errors import CytoclustError
 from cytoclust.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ __all__ = [
 ]  # fmt: skip
 
 POOL_EVENTS: Final = 1_000_000
+PATIENCE: Final = 60.0  # seconds without any worker
 BLOCK_EVENTS: Final = 1 << 20  # of values in memory: bounds what is worked out at one time
 
 
@@ -354,14 +357,37 @@ def _run_on_client(client: Any, tasks: Sequence[Any], advance: Callable[[int], N
     """Submit tasks in order; what a lost worker did is done again, and each result counts once."""
     import warnings
 
-    from distributed import as_completed
-
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
         futures = client.compute(list(tasks), optimize_graph=False)
     try:
-        for _ in as_completed(futures):
-            advance(1)
+        _wait(client, futures, advance)
         return list(client.gather(futures))
     finally:
         client.cancel(futures)
+
+
+def _wait(client: Any, futures: Sequence[Any], advance: Callable[[int], None]) -> None:
+    """Wait until all tasks are done, one failed, or no worker has been there for a while."""
+    told, pause, alone_since, asked = 0, 0.005, None, time.monotonic()
+    while True:
+        states = [future.status for future in futures]
+        done = len(states) - states.count("pending")
+        if done > told:
+            advance(done - told)
+            told = done
+        if done == len(states) or "error" in states:
+            return
+        if time.monotonic() - asked > PATIENCE / 20:
+            asked = time.monotonic()
+            alone_since = None if client.nthreads() else (alone_since or asked)
+        if alone_since is not None and asked - alone_since > PATIENCE:
+            msg = (
+                f"no worker of the Dask cluster at {client.scheduler.address} has been there for "
+                f"{PATIENCE:.0f} s, and {len(states) - done} of {len(states)} blocks are not done. Workers die "
+                "if they need more memory than they may have. Start workers and run again: what was "
+                "converted and every finished step of a run is kept."
+            )
+            raise CytoclustError(msg)
+        time.sleep(pause)
+        pause = min(2 * pause, 0.2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from distributed import Client, LocalCluster
 
 import cytoclust as cc
 from cytoclust import chunks
-from cytoclust.errors import ArgumentError
+from cytoclust.errors import ArgumentError, CytoclustError
 from cytoclust.io import store as stores
 
 if TYPE_CHECKING:
@@ -96,21 +97,16 @@ def test_nothing_is_read_by_opening_and_transforming(
     assert chunks.is_lazy(adata.X)
 
 
-@pytest.fixture(scope="module", params=[1, 2])
-def client(request: pytest.FixtureRequest) -> Any:
-    with (
-        LocalCluster(
-            n_workers=request.param, threads_per_worker=1, dashboard_address=None
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("client")
-def test_workers_give_the_same(study: Path, in_memory: AnnData, tmp_path: Path) -> None:
-    assert_as_in_memory(prepared(lazy(study, tmp_path / "store")), in_memory)
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_workers_give_the_same(
+    study: Path, in_memory: AnnData, tmp_path: Path, n_workers: int
+) -> None:
+    with (
+        LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster),
+    ):
+        assert_as_in_memory(prepared(lazy(study, tmp_path / "store")), in_memory)
 
 
 def die_once(block: NDArray[np.float32], *, mark: Path) -> tuple[int, float]:
@@ -123,25 +119,38 @@ def die_once(block: NDArray[np.float32], *, mark: Path) -> tuple[int, float]:
 
 @pytest.mark.slow
 def test_what_a_killed_worker_did_is_done_again(
-    study: Path, in_memory: AnnData, tmp_path: Path, client: Client
+    study: Path, in_memory: AnnData, tmp_path: Path
 ) -> None:
-    from functools import partial
-
     adata = lazy(study, tmp_path / "store")
+    whole = cc.io.read_study(study / "samples.csv", study / "panel.csv").X
     expected = [
         (len(block), float(block.sum(dtype=np.float64)))
-        for block in np.split(
-            cc.io.read_study(study / "samples.csv", study / "panel.csv").X,
-            np.cumsum(adata.X.chunks[0])[:-1],
-        )
+        for block in np.split(whole, np.cumsum(adata.X.chunks[0])[:-1])
     ]
     task = partial(die_once, mark=tmp_path / "killed")
-    n_workers = len(client.scheduler_info(n_workers=-1)["workers"])
-    with client.as_current():
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster),
+    ):
         assert chunks.map_blocks(task, adata.X) == expected
         assert (tmp_path / "killed").exists()
         assert_as_in_memory(prepared(adata), in_memory)
-    client.wait_for_workers(n_workers, timeout=120)  # a cluster whose worker starts cannot close
+
+
+@pytest.mark.slow
+def test_without_any_worker_a_run_stops(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adata = lazy(study, tmp_path / "store")
+    monkeypatch.setattr(chunks, "PATIENCE", 1.0)
+    with (
+        LocalCluster(n_workers=0, dashboard_address=None) as cluster,
+        Client(cluster),
+        pytest.raises(
+            CytoclustError, match=r"no worker of the Dask cluster .* Start workers and run again"
+        ),
+    ):
+        cc.pp.flag_invalid(adata)
 
 
 def test_samples_must_be_side_by_side(study: Path, tmp_path: Path) -> None:
