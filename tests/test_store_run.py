@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore:.*:cytoclust.errors.CytoclustWarning"),
+    pytest.mark.filterwarnings(
+        "ignore:.*:cytoclust.errors.CytoclustWarning",
+        "ignore::pytest.PytestUnraisableExceptionWarning",  # of clusters that are closed
+    ),
 ]
 TABLES = ("abundance", "abundance_levels", "state", "counts", "qc", "phenotypes", "lineages")
 RESULTS = ("leiden", "phenotype", "phenotype_cluster", "phenotype_far", "lineage_cluster")

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*lose more than half")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*lose more than half",
+    "ignore::pytest.PytestUnraisableExceptionWarning",  # of workers that were killed
+)
 
 
 @pytest.fixture(scope="module")

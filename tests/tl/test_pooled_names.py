@@ -25,6 +25,8 @@ PROFILES: dict[str, dict[str, float]] = {
 }
 POOL = 4000
 
+pytestmark = pytest.mark.slow
+
 
 def draw(n_events: int = 10_001) -> ad.AnnData:
     """Events of two batches, of which one is stained brighter, some failed and some not finite."""
