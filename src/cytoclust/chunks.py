@@ -10,6 +10,7 @@ up to a million; whatever is fitted is then applied to every event, block by blo
 
 from __future__ import annotations
 
+import sys
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -300,8 +301,6 @@ class _Task:
 
 def active_client() -> Any:
     """Return the active Dask client, or None: then threads of this process do the work."""
-    import sys
-
     if "distributed" not in sys.modules:
         return None
     from distributed import default_client
@@ -331,7 +330,7 @@ def run_tasks(tasks: Sequence[Any], advance: Callable[[int], None]) -> list[Any]
     from dask.callbacks import Callback
     from threadpoolctl import threadpool_limits
 
-    from cytoclust.numerics.threads import concurrent_threads
+    from cytoclust.numerics.threads import concurrent_threads, release_memory
 
     names = {task.key for task in tasks}
 
@@ -350,6 +349,7 @@ def run_tasks(tasks: Sequence[Any], advance: Callable[[int], None]) -> list[Any]
         found = dask.compute(
             *tasks, scheduler="threads", pool=pool, num_workers=n_threads, optimize_graph=False
         )
+    release_memory()
     return list(found)
 
 
