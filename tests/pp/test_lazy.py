@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -112,14 +111,6 @@ def test_workers_give_the_same(
         assert_as_in_memory(prepared(lazy(study, tmp_path / "store")), in_memory)
 
 
-def die_once(block: NDArray[np.float32], *, mark: Path) -> tuple[int, float]:
-    """Kill the worker that is first to get here; count and add up in all other calls."""
-    if not mark.exists():
-        mark.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return len(block), float(block.sum(dtype=np.float64))
-
-
 @pytest.mark.slow
 def test_what_a_killed_worker_did_is_done_again(
     study: Path, in_memory: AnnData, tmp_path: Path
@@ -130,13 +121,21 @@ def test_what_a_killed_worker_did_is_done_again(
         (len(block), float(block.sum(dtype=np.float64)))
         for block in np.split(whole, np.cumsum(adata.X.chunks[0])[:-1])
     ]
-    task = partial(die_once, mark=tmp_path / "killed")
+    mark = tmp_path / "killed"
+
+    def die_once(block: NDArray[np.float32]) -> tuple[int, float]:
+        """Kill the worker that is first to get here; count and add up in all other calls."""
+        if not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return len(block), float(block.sum(dtype=np.float64))
+
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster),
     ):
-        assert chunks.map_blocks(task, adata.X) == expected
-        assert (tmp_path / "killed").exists()
+        assert chunks.map_blocks(die_once, adata.X) == expected
+        assert mark.exists()
         assert_as_in_memory(prepared(adata), in_memory)
 
 
