@@ -29,9 +29,9 @@ FIRST = {  # what a verb works on comes first: events, a path, or a table of res
     "simulate": {"folder"}, "pipeline": {"adata", "folder", "samples"},
 }  # fmt: skip
 LAYER = {
-    "errors": 0, "schema": 0, "progress": 0, "checks": 1, "numerics": 1, "markers": 1, "chunks": 2, "get": 3, "io": 4,
-    "pp": 4, "tl": 4, "pl": 4, "definitions": 4, "slots": 5, "simulate": 6, "report": 6, "checkpoints": 6, "outputs": 6,
-    "pipeline": 7, "demo": 8, "cli": 9,
+    "errors": 0, "schema": 0, "progress": 0, "checks": 1, "numerics": 1, "markers": 1, "tasks": 2, "chunks": 3,
+    "get": 4, "io": 5, "pp": 5, "tl": 5, "pl": 5, "definitions": 5, "slots": 6, "simulate": 7, "report": 7,
+    "checkpoints": 7, "outputs": 7, "pipeline": 8, "demo": 9, "cli": 10,
 }  # fmt: skip
 
 

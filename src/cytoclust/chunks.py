@@ -10,17 +10,13 @@ up to a million; whatever is fitted is then applied to every event, block by blo
 
 from __future__ import annotations
 
-import sys
-import time
 import uuid
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
 
-from cytoclust.errors import CytoclustError
+from cytoclust import tasks
 from cytoclust.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -32,12 +28,12 @@ if TYPE_CHECKING:
     Rows = slice | NDArray[np.intp]
 
 __all__ = [
-    "group_rows", "is_lazy", "map_blocks", "pool_rows", "put_events", "row_blocks", "take_rows", "transform_blocks",
+    "group_rows", "is_lazy", "iterate_blocks", "map_blocks", "pool_rows", "put_events", "row_blocks", "take_rows", "transform_blocks",
 ]  # fmt: skip
 
 POOL_EVENTS: Final = 1_000_000
-PATIENCE: Final = 60.0  # seconds without any worker
 BLOCK_EVENTS: Final = 1 << 20  # of values in memory: bounds what is worked out at one time
+BLOCKS_AT_ONCE: Final = 32  # per worker, of which `iterate_blocks` holds results
 
 
 def is_lazy(values: object) -> bool:
@@ -178,19 +174,29 @@ def map_blocks(
     list
         One result per block.
     """
-    blocks = row_blocks(values) if blocks is None else blocks
-    chosen = None if columns is None else np.asarray(columns, dtype=np.intp)
-    if is_lazy(values):
-        return _map_lazy(
-            function, values, arguments, blocks=blocks, columns=chosen, label=label, shown=progress
-        )
-    results = []
-    with progress_bar(label, len(blocks), shown=progress) as advance:
-        for rows, *own in zip(blocks, *arguments, strict=True):
-            block = values[rows] if chosen is None else values[rows][:, chosen]
-            results.append(function(_dense(block), *own))
-            advance(1)
-    return results
+    work = _Work(function, values, arguments, blocks=blocks, columns=columns)
+    with progress_bar(label, len(work.blocks), shown=progress) as advance:
+        return work.run(slice(None), advance)
+
+
+def iterate_blocks(
+    function: Callable[..., Any],
+    values: Any,
+    *arguments: Sequence[Any],
+    label: str = "",
+    progress: bool = False,
+) -> Iterator[tuple[Rows, Any]]:
+    """Yield each block's rows and its result in order, as `map_blocks` does, a few at a time.
+
+    For results with an element per event: what is taken from them is put where it stays, and they
+    are gone before the next are worked out.
+    """
+    work = _Work(function, values, arguments, blocks=None, columns=None)
+    step = BLOCKS_AT_ONCE * tasks.n_workers() if is_lazy(values) else 1
+    with progress_bar(label, len(work.blocks), shown=progress) as advance:
+        for start in range(0, len(work.blocks), step):
+            part = slice(start, start + step)
+            yield from zip(work.blocks[part], work.run(part, advance), strict=True)
 
 
 def take_rows(
@@ -224,7 +230,8 @@ def put_events(
         for key in list(place.keys()):
             del place[key]
     del adata.X
-    adata._obs = obs.set_axis(pd.RangeIndex(len(obs)), axis=0)  # AnnData's own way makes names
+    obs.index = pd.RangeIndex(len(obs))
+    adata._obs = obs  # AnnData's own way makes names, and a copy
     adata.X = values
     for name, layer in layers.items():
         adata.layers[name] = layer
@@ -232,12 +239,11 @@ def put_events(
 
 def load_events(adata: AnnData) -> None:
     """Read the events of a lazy AnnData into memory, in place, and name them."""
-    obs = adata.obs.set_axis(pd.RangeIndex(adata.n_obs).astype(str), axis=0)
     every = np.arange(adata.n_obs)
     layers = {name: take_rows(layer, every) for name, layer in adata.layers.items()}
     obsm = dict(adata.obsm)
-    put_events(adata, obs, values=take_rows(adata.X, every), layers=layers)
-    adata.obs_names = obs.index
+    put_events(adata, adata.obs, values=take_rows(adata.X, every), layers=layers)
+    adata.obs_names = pd.RangeIndex(adata.n_obs).astype(str)
     for key, values in obsm.items():
         adata.obsm[key] = values
 
@@ -250,37 +256,56 @@ def _dense(block: Any) -> NDArray[Any]:
     return np.asarray(block.toarray() if hasattr(block, "toarray") else block)
 
 
-def _map_lazy(
-    function: Callable[..., Any],
-    values: Any,
-    arguments: Sequence[Sequence[Any]],
-    *,
-    blocks: Sequence[Rows],
-    columns: NDArray[np.intp] | None,
-    label: str,
-    shown: bool,
-) -> list[Any]:
-    """Make one task per block, which reads its chunks and works on them, and run them all."""
-    import dask
+class _Work:
+    """A function of blocks, with what it is to be called with, run for some of them."""
 
-    chunks = values.rechunk({1: -1}).to_delayed(optimize_graph=True)[:, 0]
-    bounds = np.concatenate([[0], np.cumsum(values.chunks[0])])
-    call = dask.delayed(_Task(function, columns), pure=False, traverse=False)
-    tasks = []
-    for rows, *own in zip(blocks, *arguments, strict=True):
-        if not isinstance(rows, slice):
-            msg = "blocks of a Dask array must be slices"
-            raise TypeError(msg)
-        first = int(np.searchsorted(bounds, rows.start, side="right")) - 1
-        last = max(int(np.searchsorted(bounds, rows.stop, side="left")), first + 1)
-        place = slice(rows.start - int(bounds[first]), rows.stop - int(bounds[first]))
-        tasks.append(call(place, list(chunks[first:last]), *own))
-    with progress_bar(label, len(tasks), shown=shown) as advance:
-        return run_tasks(tasks, advance)
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        values: Any,
+        arguments: Sequence[Sequence[Any]],
+        *,
+        blocks: Sequence[Rows] | None,
+        columns: Sequence[int] | NDArray[np.integer] | None,
+    ) -> None:
+        self.blocks = row_blocks(values) if blocks is None else list(blocks)
+        self.values = values
+        self.given = list(zip(self.blocks, *arguments, strict=True))
+        chosen = None if columns is None else np.asarray(columns, dtype=np.intp)
+        self.task = _Task(function, chosen)
+        self.delayed = self.delay() if is_lazy(values) else None
+
+    def run(self, part: slice, advance: Callable[[int], None]) -> list[Any]:
+        """Return the results of some of the blocks, in their order."""
+        if self.delayed is not None:
+            return tasks.run_tasks(self.delayed[part], advance)
+        found = []
+        for rows, *own in self.given[part]:
+            found.append(self.task.call(self.values[rows], *own))
+            advance(1)
+        return found
+
+    def delay(self) -> list[Any]:
+        """Make one task per block, which reads its chunks and works on them."""
+        import dask
+
+        parts = self.values.rechunk({1: -1}).to_delayed(optimize_graph=True)[:, 0]
+        bounds = np.concatenate([[0], np.cumsum(self.values.chunks[0])])
+        call = dask.delayed(self.task, pure=False, traverse=False)
+        delayed = []
+        for rows, *own in self.given:
+            if not isinstance(rows, slice):
+                msg = "blocks of a Dask array must be slices"
+                raise TypeError(msg)
+            first = int(np.searchsorted(bounds, rows.start, side="right")) - 1
+            last = max(int(np.searchsorted(bounds, rows.stop, side="left")), first + 1)
+            place = slice(rows.start - int(bounds[first]), rows.stop - int(bounds[first]))
+            delayed.append(call(place, list(parts[first:last]), *own))
+        return delayed
 
 
 class _Task:
-    """A function of one block, as a worker runs it: on one thread, since blocks run side by side."""
+    """A function of one block; as a worker runs it, on one thread, since blocks run side by side."""
 
     def __init__(
         self, function: Callable[..., Any], columns: NDArray[np.intp] | None = None
@@ -288,106 +313,14 @@ class _Task:
         self.function = function
         self.columns = columns
 
-    def __call__(self, place: slice, chunks: list[NDArray[Any]], *own: Any) -> Any:
+    def call(self, block: Any, *own: Any) -> Any:
+        """Apply the function to the columns that it wants."""
+        chosen = block if self.columns is None else block[:, self.columns]
+        return self.function(_dense(chosen), *own)
+
+    def __call__(self, place: slice, parts: list[NDArray[Any]], *own: Any) -> Any:
         from cytoclust.numerics.threads import one_thread
 
-        whole = chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
-        block = whole[place]
-        if self.columns is not None:
-            block = block[:, self.columns]
+        whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
         with one_thread():
-            return self.function(block, *own)
-
-
-def active_client() -> Any:
-    """Return the active Dask client, or None: then threads of this process do the work."""
-    if "distributed" not in sys.modules:
-        return None
-    from distributed import default_client
-
-    try:
-        return default_client()
-    except ValueError:
-        return None
-
-
-@contextmanager
-def client_active(client: Any = None) -> Iterator[None]:
-    """Let a Dask client do the work of the block; None leaves the active one, or threads."""
-    if client is None:
-        yield
-        return
-    with client.as_current():
-        yield
-
-
-def run_tasks(tasks: Sequence[Any], advance: Callable[[int], None]) -> list[Any]:
-    """Run delayed tasks on the active client or on threads; results in the order of the tasks."""
-    client = active_client()
-    if client is not None:
-        return _run_on_client(client, tasks, advance)
-    import dask
-    from dask.callbacks import Callback
-    from threadpoolctl import threadpool_limits
-
-    from cytoclust.numerics.threads import concurrent_threads, release_memory
-
-    names = {task.key for task in tasks}
-
-    def finished(key: Any, *_: object) -> None:
-        if key in names:
-            advance(1)
-
-    n_threads = concurrent_threads()
-    # on an error the pool waits for what its other threads are writing
-    with (
-        Callback(posttask=finished),
-        threadpool_limits(limits=1),
-        ThreadPoolExecutor(n_threads) as pool,
-    ):
-        # a task is whole as it is: nothing is left to optimise
-        found = dask.compute(
-            *tasks, scheduler="threads", pool=pool, num_workers=n_threads, optimize_graph=False
-        )
-    release_memory()
-    return list(found)
-
-
-def _run_on_client(client: Any, tasks: Sequence[Any], advance: Callable[[int], None]) -> list[Any]:
-    """Submit tasks in order; what a lost worker did is done again, and each result counts once."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
-        futures = client.compute(list(tasks), optimize_graph=False)
-    try:
-        _wait(client, futures, advance)
-        return list(client.gather(futures))
-    finally:
-        client.cancel(futures)
-
-
-def _wait(client: Any, futures: Sequence[Any], advance: Callable[[int], None]) -> None:
-    """Wait until all tasks are done, one failed, or no worker has been there for a while."""
-    told, pause, alone_since, asked = 0, 0.005, None, time.monotonic()
-    while True:
-        states = [future.status for future in futures]
-        done = len(states) - states.count("pending")
-        if done > told:
-            advance(done - told)
-            told = done
-        if done == len(states) or "error" in states:
-            return
-        if time.monotonic() - asked > PATIENCE / 20:
-            asked = time.monotonic()
-            alone_since = None if client.nthreads() else (alone_since or asked)
-        if alone_since is not None and asked - alone_since > PATIENCE:
-            msg = (
-                f"no worker of the Dask cluster at {client.scheduler.address} has been there for "
-                f"{PATIENCE:.0f} s, and {len(states) - done} of {len(states)} blocks are not done. Workers die "
-                "if they need more memory than they may have. Start workers and run again: what was "
-                "converted and every finished step of a run is kept."
-            )
-            raise CytoclustError(msg)
-        time.sleep(pause)
-        pause = min(2 * pause, 0.2)
+            return self.call(whole[place], *own)

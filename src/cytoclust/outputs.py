@@ -17,10 +17,11 @@ import pandas as pd
 
 from cytoclust import checks, get, schema
 from cytoclust.checks import listing, package_version
-from cytoclust.chunks import active_client, is_lazy
+from cytoclust.chunks import is_lazy
 from cytoclust.errors import ArgumentError
 from cytoclust.progress import watched
 from cytoclust.slots import restore_events, write_slots
+from cytoclust.tasks import active_client
 from cytoclust.tl.counts_table import FORMULA_STARTS
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 import cytoclust as cc
-from cytoclust import chunks
+from cytoclust import chunks, tasks
 from cytoclust.errors import ArgumentError, CytoclustError
 from cytoclust.io import store as stores
 
@@ -93,7 +93,7 @@ def test_nothing_is_read_by_opening_and_transforming(
 ) -> None:
     store = cc.io.convert_study(study / "samples.csv", study / "panel.csv", tmp_path / "store")
     adata = cc.io.open_study(store)
-    monkeypatch.setattr(chunks, "run_tasks", None)
+    monkeypatch.setattr(tasks, "run_tasks", None)
     cc.pp.compensate(adata)
     cc.pp.arcsinh(adata, 150.0)
     assert chunks.is_lazy(adata.X)
@@ -144,7 +144,7 @@ def test_without_any_worker_a_run_stops(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adata = lazy(study, tmp_path / "store")
-    monkeypatch.setattr(chunks, "PATIENCE", 1.0)
+    monkeypatch.setattr(tasks, "PATIENCE", 1.0)
     with (
         LocalCluster(n_workers=0, dashboard_address=None) as cluster,
         Client(cluster),

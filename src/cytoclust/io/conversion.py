@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from cytoclust import checks, chunks, schema
+from cytoclust import checks, chunks, schema, tasks
 from cytoclust.errors import FcsFormatError, StudyError, StudyWarning
 from cytoclust.io import store as stores
 from cytoclust.io.export import safe_names
@@ -115,7 +115,7 @@ def convert_study(
     report_headers(list(sources.values()), names)
     folders = dict(zip(sheet.table.index, safe_names(list(sheet.table.index)), strict=True))
     remove_others(place, set(folders.values()))
-    with chunks.client_active(client):
+    with tasks.client_active(client):
         found = convert_samples(
             {name: stores.sample_folder(place, folders[name]) for name in names}, sources,
             var=var, on_truncated=on_truncated, exclude=on_unreadable == "exclude", progress=progress,
@@ -192,13 +192,13 @@ def convert_samples(
             found[name] = facts
     missing = [name for name in folders if name not in found]
     call = dask.delayed(convert_sample, pure=False)
-    tasks = [
+    delayed = [
         call(name, sources[name].path, folders[name], channels, unsaid, on_truncated, exclude)
         for name in missing
     ]
     checks.steps.info("Converting %d of %d files", len(missing), len(folders))
-    with progress_bar("Converting files", len(tasks), shown=progress) as advance:
-        found |= dict(zip(missing, chunks.run_tasks(tasks, advance), strict=True))
+    with progress_bar("Converting files", len(delayed), shown=progress) as advance:
+        found |= dict(zip(missing, tasks.run_tasks(delayed, advance), strict=True))
     return {name: found[name] for name in folders}
 
 

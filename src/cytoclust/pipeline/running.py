@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cytoclust import checkpoints, checks, chunks, io, outputs, report, schema, tl
+from cytoclust import checkpoints, checks, io, outputs, report, schema, tasks, tl
 from cytoclust.errors import ArgumentError, StudyError
 from cytoclust.pipeline.comparison import Comparison, report_design
 from cytoclust.pipeline.steps import cluster, compare, embed, is_small, name, prepare
@@ -162,7 +162,7 @@ def run(  # noqa: PLR0913, one place where a user says everything
         report_design(tl.design(io.read_samples(samples), **asdict(comparison)))
     clock = outputs.Clock(progress=progress)
     adata = marks.load(clock)
-    with chunks.client_active(client):
+    with tasks.client_active(client):
         if adata is None:
             with clock.step("read"):
                 adata = (

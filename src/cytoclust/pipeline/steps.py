@@ -96,7 +96,7 @@ def name(
     tl.call_markers(adata, compartment_key=comparison.compartment_key)
     tl.annotate_phenotypes(adata, tuple(definitions), n_jobs=n_jobs)
     donors = comparison.donor_key
-    several = donors is not None and len(adata.obs[donors].dropna().unique()) > 1
+    several = donors is not None and len(checks.used_categories(adata, donors)[1]) > 1
     tl.cluster_stability(adata, leave_out_key=donors if several else None, rng=rng, n_jobs=n_jobs)
     found = adata.uns[schema.UNS][schema.CLUSTER_STABILITY]["table"]
     table = adata.uns[schema.UNS][schema.ANNOTATE_PHENOTYPES]["clusters"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,8 +13,6 @@ from cytoclust.tl.phenotype_panel import passed_events, usable_events
 from cytoclust.tl.phenotype_walk import Division
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from anndata import AnnData
 
     from cytoclust.numerics.mixtures import Split
@@ -97,39 +95,46 @@ def name_events(adata: AnnData, walk: Walk, groups: np.ndarray | None = None) ->
     passed = passed_events(adata)
     parts = [passed[block] for block in blocks]
     own = [None if groups is None else groups[block] for block in blocks]
-    return join_names(chunks.map_blocks(model, panel.source, parts, own), of_pool)
+    names = without_events(of_pool, adata.n_obs)
+    for rows, part in chunks.iterate_blocks(model, panel.source, parts, own):
+        add_block(names, rows, part)
+    return names
 
 
-def join_names(parts: Sequence[Names], like: Names) -> Names:
-    """Put the names of blocks together; `like` has the facets and grades in their order."""
-    members: dict[str, int] = {}
-    for part in parts:
-        for name, number in part.members.items():
-            members[name] = members.get(name, 0) + number
-    facets = {
-        name: Facet(
-            facet.names,
-            np.concatenate([part.facets[name].codes for part in parts]),
-            sums([part.facets[name].members for part in parts]),
+def without_events(like: Names, n_events: int) -> Names:
+    """Return names to be filled, with the facets and grades of others in their order."""
+
+    def empty(array: np.ndarray) -> np.ndarray:
+        return np.zeros(n_events, dtype=array.dtype)
+
+    facets = {name: Facet(facet.names, empty(facet.codes)) for name, facet in like.facets.items()}
+    grades = {
+        name: replace(
+            grade,
+            counts=empty(grade.counts),
+            pairs=None if grade.pairs is None else empty(grade.pairs),
         )
-        for name, facet in like.facets.items()
+        for name, grade in like.grades.items()
     }
-    grades = {}
-    for name, grade in like.grades.items():
-        pairs = [part.grades[name].pairs for part in parts]
-        grades[name] = GradeCount(
-            grade.grade,
-            np.concatenate([part.grades[name].counts for part in parts]),
-            grade.used,
-            grade.lacking,
-            None if grade.pairs is None else np.concatenate([p for p in pairs if p is not None]),
-        )
-    codes = np.concatenate([part.codes for part in parts])
-    far = np.concatenate([part.far for part in parts])
-    return Names(codes, far, members, facets, grades)
+    return Names(empty(like.codes), empty(like.far), {}, facets, grades)
 
 
-def sums(counts: Sequence[dict[str, int]]) -> dict[str, int]:
-    """Add up counts by name."""
-    names = dict.fromkeys(name for part in counts for name in part)
-    return {name: sum(part.get(name, 0) for part in counts) for name in names}
+def add_block(names: Names, rows: chunks.Rows, part: Names) -> None:
+    """Put the names of a block among those of all events, and add its counts."""
+    names.codes[rows] = part.codes
+    names.far[rows] = part.far
+    add_counts(names.members, part.members)
+    for name, facet in names.facets.items():
+        facet.codes[rows] = part.facets[name].codes
+        add_counts(facet.members, part.facets[name].members)
+    for name, grade in names.grades.items():
+        own = part.grades[name]
+        grade.counts[rows] = own.counts
+        if grade.pairs is not None and own.pairs is not None:
+            grade.pairs[rows] = own.pairs
+
+
+def add_counts(total: dict[str, int], part: dict[str, int]) -> None:
+    """Add counts by name to a total, in place."""
+    for name, number in part.items():
+        total[name] = total.get(name, 0) + number

@@ -248,9 +248,9 @@ def cluster_stability(
     groups = None if leave_out_key is None else _groups(adata, leave_out_key)
     pool = pool_matrix(adata, made.get("markers"), use_rep=made.get("use_rep"))
     X = pool.X
-    column = adata.obs[cluster_key].astype("category").cat.remove_unused_categories().cat
-    codes = pool.of(column.codes.to_numpy()).astype(np.int32)
-    held = np.arange(len(column.categories))
+    every, clusters = checks.used_categories(adata, cluster_key)
+    codes = pool.of(every).astype(np.int32)
+    held = np.arange(len(clusters))
     if pool.rows is not None:  # a cluster may have no event in the pool
         held, place = np.unique(codes, return_inverse=True)
         codes = place.astype(np.int32)
@@ -267,7 +267,7 @@ def cluster_stability(
             n_replicates=n_replicates, groups=groups, rng=generator, progress=progress,
         )  # fmt: skip
     table = cluster_rows([way[0] for way in judged])
-    table.index = pd.Index([str(name) for name in column.categories[held]], name="cluster")
+    table.index = pd.Index([clusters[i] for i in held], name="cluster")
     if groups is not None:
         names = pd.Index(groups[1])
         left_out = np.where(np.isnan(judged[1][0].jaccard), np.inf, judged[1][0].jaccard)
@@ -365,11 +365,9 @@ def _check_counts(n_replicates: int, n_neighbors: int = 15) -> None:
 
 def _groups(adata: AnnData, key: str) -> tuple[NDArray[np.int64], list[str]]:
     """Return the code of each pooled event's group (-1 for none) and the groups' names."""
-    checks.check_key(adata, key)
-    column = adata.obs[key].astype("category").cat.remove_unused_categories().cat
-    names = [str(name) for name in column.categories]
+    codes, names = checks.used_categories(adata, key)
     if len(names) < 2:
         held = checks.listing(names)
         msg = f"obs[{key!r}] must have 2 values or more to leave one out; it has {held}."
         raise ArgumentError(msg)
-    return column.codes.to_numpy()[chunks.pool_rows(adata.n_obs)].astype(np.int64), names
+    return codes[chunks.pool_rows(adata.n_obs)].astype(np.int64), names

@@ -169,11 +169,10 @@ def _restriction(
             raise ArgumentError(msg)
         return chosen, None, ""
     key, values = restrict_to
-    checks.check_key(adata, key)
     wanted = [str(value) for value in ([values] if isinstance(values, str) else values)]
-    column = adata.obs[key].astype("category").cat.remove_unused_categories().cat
-    names, number = np.unique([str(name) for name in column.categories], return_inverse=True)
-    codes = np.append(number, -1).astype(np.int32)[column.codes.to_numpy()]
+    used, held = checks.used_categories(adata, key)
+    names, number = np.unique(held, return_inverse=True)
+    codes = np.append(number, -1).astype(np.int32)[used]
     before = pd.Categorical.from_codes(codes, categories=pd.Index(names.astype(object)))
     unknown = [value for value in wanted if value not in names]
     if unknown:
