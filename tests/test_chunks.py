@@ -49,6 +49,25 @@ def test_lazy_results_are_those_in_memory(blocks: list[slice] | None) -> None:
     assert chunks.map_blocks(total, values, tags, blocks=blocks, columns=[3, 0]) == expected
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 99])
+def test_blocks_come_one_after_the_other_with_their_results(
+    monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(chunks, "BLOCKS_AT_ONCE", at_once)
+    values = lazy((300, 0, 1, 299, 250, 150))
+    blocks = chunks.row_blocks(values)
+    expected = chunks.map_blocks(total, values, range(len(blocks)))
+    found = list(chunks.iterate_blocks(total, values, range(len(blocks))))
+    assert found == list(zip(blocks, expected, strict=True))
+    monkeypatch.setattr(chunks, "BLOCK_EVENTS", 400)
+    in_memory = list(chunks.iterate_blocks(total, VALUES, "abc"))
+    assert [(rows, result[1]) for rows, result in in_memory] == [
+        (slice(0, 400), "a"),
+        (slice(400, 800), "b"),
+        (slice(800, 1000), "c"),
+    ]
+
+
 @given(
     rows=st.sets(st.integers(0, 999)),
     cuts=st.sets(st.integers(1, 999), max_size=5),

@@ -95,6 +95,14 @@ def test_lazy_events_get_the_names_of_those_in_memory(
     assert_same(name(lazily(draw(), sizes)), pooled)
 
 
+@pytest.mark.usefixtures("small_pool")
+def test_blocks_in_memory_change_no_name(
+    pooled: ad.AnnData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks, "BLOCK_EVENTS", 3000)
+    assert_same(name(draw()), pooled)
+
+
 def test_pooled_names_are_those_of_a_fit_to_all_events(
     pooled: ad.AnnData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
