@@ -28,7 +28,7 @@ import psutil
 from pyarrow import parquet
 
 RESULTS = Path(__file__).parent / "results" / "larger_than_memory.json"
-USUAL_EVENTS = 700_000  # of a simulated study by default
+USUAL_EVENTS = 630_000  # of a simulated study by default
 PART_EVENTS = 10_000_000
 
 

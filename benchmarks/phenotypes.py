@@ -7,7 +7,8 @@
 (mass cytometry with arcsinh of the cofactor its source names), and scores events and samples against
 the gates. The yardstick is the best unsupervised clustering of the same values: our Leiden at two
 resolutions and, with `--peers`, FlowSOM_Python; its clusters are matched with the gates after the fact,
-which no name can be. No setting may be chosen here: these sets are for judging.
+which no name can be. Where a set has several donors, a classifier that learned the gates of the others
+(gradient boosting on the same markers) says how far these gates can be told at all. No setting may be chosen here: these sets are for judging.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ def hipc(folder: Path) -> tuple[ad.AnnData, str, dict[str, str]]:
     adata = event_table(table[markers].to_numpy(), markers)
     adata.obs["gate"] = table["label"].astype(str).to_numpy()
     adata.obs["sample"] = pd.Categorical(table["sample"].astype(str))
+    adata.obs["donor"] = pd.Categorical(table["subject"].astype(str))
     ends = {
         "Naive": "naive",
         "Central Memory": "CM",
@@ -193,12 +195,36 @@ def score_gated(
             adata, peers=peers, n_seeds=n_seeds
         )
         found = score_names(adata, definitions, names)
+        if "donor" in adata.obs:
+            found["trained_on_other_donors"] = trained_on_other_donors(adata)
         best = max(clusterings.values())
         found["clusterings"] = clusterings
         found["share_of_distance_closed"] = round((found["mean_f1"] - best) / (1 - best), 3)
         results[name] = found
         print(name, json.dumps(found, indent=2), flush=True)
     return results
+
+
+def trained_on_other_donors(adata: ad.AnnData) -> dict[str, Any]:
+    """Score a classifier that learned the gates of the other donors: how far the markers tell them."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    gates = adata.obs["gate"].astype(str).to_numpy()
+    found = np.empty(adata.n_obs, dtype=object)
+    for donor in adata.obs["donor"].cat.categories:
+        own = (adata.obs["donor"] == donor).to_numpy()
+        model = HistGradientBoostingClassifier(max_iter=150, random_state=0)
+        found[own] = model.fit(adata.X[~own], gates[~own]).predict(adata.X[own])
+    adata.obs["trained"] = pd.Categorical(found)
+    result = cc.tl.compare_gates(adata, "gate", key="trained")
+    table = result.populations
+    large = table[table["n_gate"] > 0.01 * table["n_gate"].sum()]
+    return {
+        "mean_f1": round(result.mean_f1, 4),
+        "f1": table["f1"].round(4).to_dict(),
+        "concordance": large["concordance"].round(3).to_dict(),
+        "mean_absolute_error_points": large["mean_absolute_error"].round(2).to_dict(),
+    }
 
 
 def simulated_events(n_events: int) -> ad.AnnData:

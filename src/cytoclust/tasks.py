@@ -114,4 +114,4 @@ def _wait(client: Any, futures: Sequence[Any], advance: Callable[[int], None]) -
             )
             raise CytoclustError(msg)
         time.sleep(pause)
-        pause = min(2 * pause, 0.2)
+        pause = min(2 * pause, 0.05)
