@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 from cytoclust.errors import CytoclustError
@@ -93,25 +94,31 @@ def _run_on_client(client: Any, tasks: Sequence[Any], advance: Callable[[int], N
 
 def _wait(client: Any, futures: Sequence[Any], advance: Callable[[int], None]) -> None:
     """Wait until all tasks are done, one failed, or no worker has been there for a while."""
-    told, pause, alone_since, asked = 0, 0.005, None, time.monotonic()
+    told = 0
+    while waiting := [future for future in futures if future.status == "pending"]:
+        finished: SimpleQueue[Any] = SimpleQueue()  # again for results that were lost with a worker
+        for future in waiting:
+            future.add_done_callback(finished.put)
+        for _ in waiting:
+            if _next_done(client, finished).status == "error":
+                return
+            told += 1
+            advance(int(told <= len(futures)))
+
+
+def _next_done(client: Any, finished: SimpleQueue[Any]) -> Any:
+    """Return the next task that is done; refuse to wait without workers."""
+    alone_since: float | None = None
     while True:
-        states = [future.status for future in futures]
-        done = len(states) - states.count("pending")
-        if done > told:
-            advance(done - told)
-            told = done
-        if done == len(states) or "error" in states:
-            return
-        if time.monotonic() - asked > PATIENCE / 20:
-            asked = time.monotonic()
-            alone_since = None if client.nthreads() else (alone_since or asked)
-        if alone_since is not None and asked - alone_since > PATIENCE:
+        with suppress(Empty):
+            return finished.get(timeout=PATIENCE / 20)
+        now = time.monotonic()
+        alone_since = None if client.nthreads() else (alone_since or now)
+        if alone_since is not None and now - alone_since > PATIENCE:
             msg = (
                 f"no worker of the Dask cluster at {client.scheduler.address} has been there for "
-                f"{PATIENCE:.0f} s, and {len(states) - done} of {len(states)} blocks are not done. Workers die "
-                "if they need more memory than they may have. Start workers and run again: what was "
-                "converted and every finished step of a run is kept."
+                f"{PATIENCE:.0f} s, and not all blocks are done. Workers die if they need more memory "
+                "than they may have. Start workers and run again: what was converted and every "
+                "finished step of a run is kept."
             )
             raise CytoclustError(msg)
-        time.sleep(pause)
-        pause = min(2 * pause, 0.05)
