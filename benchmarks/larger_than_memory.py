@@ -5,7 +5,8 @@
 The study is simulated (34 channels, 27 of them markers; about 175 files per 10 million events), which
 is not timed. The run is
 a process of its own; every 0.2 s the resident memory of that process and all its children is added
-up, and the largest sum is the peak. ``--workers 0`` takes threads, 1 or 2 a LocalCluster of processes
+up, and the largest sum is the peak; beside it stands the largest sum without pages of files (those the
+system takes back when it needs room; columns of a lazy study are such files). ``--workers 0`` takes threads, 1 or 2 a LocalCluster of processes
 with one thread each. Results are added to ``results/larger_than_memory.json``.
 """
 
@@ -82,24 +83,31 @@ def analyse(study: Path, out: Path, workers: int) -> None:
 
 
 class Watch(threading.Thread):
-    """Adds up the resident memory of a process and its children until it ends."""
+    """Adds up the resident memory of a process and its children until it ends: all, and without files."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
-        self.process, self.peak, self.last, self.trace = psutil.Process(pid), 0, 0, []
+        self.process, self.trace = psutil.Process(pid), []
 
     def run(self) -> None:
         start = time.time()
         while self.process.is_running() and self.process.status() != psutil.STATUS_ZOMBIE:
-            total = 0
+            total = held = 0
             for process in [self.process, *self.process.children(recursive=True)]:
                 try:
-                    total += process.memory_info().rss
+                    memory = process.memory_info()
                 except psutil.Error:
                     continue
-            self.peak = max(self.peak, total)
-            self.trace.append((time.time() - start, total))
+                total += memory.rss
+                held += memory.rss - memory.shared
+            self.trace.append((time.time() - start, total, held))
             time.sleep(0.2)
+
+    def peaks(self, begin: float = 0.0, end: float = float("inf")) -> dict[str, int]:
+        """Return the largest sums in MB between two times."""
+        sizes = [sums for when, *sums in self.trace if begin <= when <= end] or [[0, 0]]
+        total, held = (round(max(column) / 1e6) for column in zip(*sizes, strict=True))
+        return {"peak_mb": total, "peak_mb_without_files": held}
 
 
 def main() -> None:
@@ -131,17 +139,13 @@ def main() -> None:
     clock, ends = 0.0, {}
     for row in facts["steps"]:
         begin, clock = clock, clock + row["seconds"]
-        sizes = [size for when, size in watch.trace if begin <= when <= clock + 5]
-        ends[row["step"]] = {
-            "seconds": row["seconds"],
-            "peak_mb": round(max(sizes, default=0) / 1e6),
-        }
+        ends[row["step"]] = {"seconds": row["seconds"], **watch.peaks(begin, clock + 5)}
     store = sum(p.stat().st_size for p in (asked.folder / "store").rglob("*") if p.is_file())
     found = {
         "date": datetime.now(UTC).date().isoformat(), "events_read": n_read,
         "events_kept": facts["n_events_kept"], "files": len(facts["inputs"]),
         "workers": asked.workers or "threads", "processors": len(os.sched_getaffinity(0)),
-        "seconds": round(seconds, 1), "peak_mb": round(watch.peak / 1e6),
+        "seconds": round(seconds, 1), **watch.peaks(),
         "store_bytes_per_event": round(store / n_read, 1), "steps": ends,
     }  # fmt: skip
     earlier = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []

@@ -30,8 +30,8 @@ FIRST = {  # what a verb works on comes first: events, a path, or a table of res
 }  # fmt: skip
 LAYER = {
     "errors": 0, "schema": 0, "progress": 0, "checks": 1, "numerics": 1, "markers": 1, "tasks": 2, "chunks": 3,
-    "get": 4, "io": 5, "pp": 5, "tl": 5, "pl": 5, "definitions": 5, "slots": 6, "simulate": 7, "report": 7,
-    "checkpoints": 7, "outputs": 7, "pipeline": 8, "demo": 9, "cli": 10,
+    "event_arrays": 4, "get": 5, "io": 6, "pp": 6, "tl": 6, "pl": 6, "definitions": 6, "slots": 7, "simulate": 8,
+    "report": 8, "checkpoints": 8, "outputs": 8, "pipeline": 9, "demo": 10, "cli": 11,
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ import cytoclust as cc
 from cytoclust import chunks, schema
 from cytoclust.cli import app
 from cytoclust.errors import ArgumentError, StudyError
+from cytoclust.event_arrays import bare_values, file_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,6 +72,11 @@ def assert_same_run(adata: AnnData, out: Path, whole: tuple[AnnData, Path]) -> N
     assert (out / "report.html").stat().st_size > 100_000
 
 
+def codes_of(adata: AnnData, name: str) -> Any:
+    values = bare_values(adata.obs[name])
+    return getattr(values, "codes", values)
+
+
 def test_a_store_changes_no_result(
     study: Path, whole: tuple[AnnData, Path], tmp_path: Path
 ) -> None:
@@ -78,6 +84,12 @@ def test_a_store_changes_no_result(
     assert chunks.is_lazy(adata.X)
     assert_same_run(adata, tmp_path / "run", whole)
     again = cc.pipeline.open_run(tmp_path / "run")
+    for study_of in (
+        adata,
+        again,
+    ):  # nothing of a lazy study that grows with its events is in memory
+        assert [name for name in study_of.obs if file_of(codes_of(study_of, name)) is None] == []
+        assert file_of(study_of.obsm[schema.UMAP]) is not None
     np.testing.assert_array_equal(again.X.compute(scheduler="threads"), whole[0].X)
     assert again.obs["phenotype"].equals(adata.obs["phenotype"])
 

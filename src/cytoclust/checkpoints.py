@@ -17,7 +17,7 @@ from cytoclust.checks import listing, package_version, steps
 from cytoclust.chunks import is_lazy
 from cytoclust.errors import StudyWarning
 from cytoclust.io.sheets import read_panel, read_sheet
-from cytoclust.slots import put_slots, read_slots, restore_events, write_slots
+from cytoclust.slots import put_slots, restore_events, write_slots
 
 if TYPE_CHECKING:
     import os
@@ -151,7 +151,7 @@ class Checkpoints:
             return restore_events(self.place / state["slots"])
         adata = ad.read_h5ad(self.place / EVENTS)
         if state["slots"]:
-            put_slots(adata, read_slots(self.place / state["slots"]))
+            put_slots(adata, self.place / state["slots"])
         return adata
 
     def done(self, step: str) -> bool:

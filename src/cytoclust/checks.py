@@ -40,18 +40,6 @@ def check_key(adata: AnnData, key: str, *, place: str = "obs", remedy: str = "")
         raise MissingSlotError(msg)
 
 
-def used_categories(adata: AnnData, key: str) -> tuple[np.ndarray, list[str]]:
-    """Return a column of `obs` as codes (n_events,), -1 for none, and the values that occur, in order."""
-    check_key(adata, key)
-    column = adata.obs[key].astype("category").cat
-    codes = column.codes.to_numpy()
-    held = np.unique(codes)  # pandas' own way sorts with 24 bytes an event
-    held = held[held >= 0]
-    place = np.full(len(column.categories) + 1, -1, dtype=codes.dtype)
-    place[held] = np.arange(len(held))
-    return place[codes], [str(name) for name in column.categories[held]]
-
-
 def check_one_of(name: str, value: object, options: Collection[object]) -> None:
     """Raise `ArgumentError` unless `value` is one of `options`."""
     if value not in options:

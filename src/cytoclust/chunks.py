@@ -71,8 +71,11 @@ def group_rows(codes: NDArray[np.integer], n_groups: int) -> list[Rows]:
     n_groups
         Number of groups, also of those without events.
     """
-    edges = np.flatnonzero(codes[1:] != codes[:-1]) + 1
-    starts = np.concatenate([[0], edges]).astype(np.intp)[: len(codes)]
+    edges = [
+        start + 1 + np.flatnonzero(codes[start + 1 : stop + 1] != codes[start : len(codes) - 1][: stop - start])
+        for start, stop in ((start, start + BLOCK_EVENTS) for start in range(0, len(codes), BLOCK_EVENTS))
+    ]  # fmt: skip
+    starts = np.concatenate([[0], *edges]).astype(np.intp)[: len(codes)]
     ends = np.append(starts[1:], len(codes))
     owners = codes[starts]
     if len(np.unique(owners)) == len(owners):
@@ -183,6 +186,8 @@ def iterate_blocks(
     function: Callable[..., Any],
     values: Any,
     *arguments: Sequence[Any],
+    blocks: Sequence[Rows] | None = None,
+    columns: Sequence[int] | NDArray[np.integer] | None = None,
     label: str = "",
     progress: bool = False,
 ) -> Iterator[tuple[Rows, Any]]:
@@ -191,7 +196,7 @@ def iterate_blocks(
     For results with an element per event: what is taken from them is put where it stays, and they
     are gone before the next are worked out.
     """
-    work = _Work(function, values, arguments, blocks=None, columns=None)
+    work = _Work(function, values, arguments, blocks=blocks, columns=columns)
     step = BLOCKS_AT_ONCE * tasks.n_workers() if is_lazy(values) else 1
     with progress_bar(label, len(work.blocks), shown=progress) as advance:
         for start in range(0, len(work.blocks), step):

@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from cytoclust import chunks, schema
+from cytoclust.event_arrays import category_column
 from cytoclust.numerics.tallies import cross_tally
 
 if TYPE_CHECKING:
@@ -58,11 +59,11 @@ def join_truth(adata: AnnData, truth: Path) -> pd.DataFrame:
     sample, population, kind = (
         pd.Categorical(table.column(name).to_pandas().astype("category")) for name in columns
     )
-    phenotype = adata.obs[schema.PHENOTYPE].astype("category").cat
+    phenotype = category_column(adata, schema.PHENOTYPE).cat
     found = np.zeros(len(sample), dtype=np.int16)
     rows_of = chunks.group_rows(sample.codes, len(sample.categories))
     order = np.asarray(table.column("event").to_numpy())
-    own = adata.obs[schema.SAMPLE].astype("category").cat
+    own = category_column(adata, schema.SAMPLE).cat
     mine_of = dict(
         zip(own.categories.astype(str), chunks.group_rows(own.codes.to_numpy(), len(own.categories)), strict=True)
     )  # fmt: skip

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from cytoclust import chunks, io, pp, schema
 from cytoclust.errors import CytoclustWarning
+from cytoclust.event_arrays import (
+    EventArrays,
+    bare_values,
+    event_arrays,
+    put_column,
+    put_points,
+    release,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pandas as pd
     from anndata import AnnData
 
-__all__ = ["put_slots", "read_slots", "restore_events", "write_slots"]
-
-SLOTS: Final = ("obs", "obsm", "obsp", "uns", "var")
+__all__ = ["put_slots", "restore_events", "write_slots"]
 
 
 def write_slots(adata: AnnData, path: Path) -> None:
@@ -26,43 +32,48 @@ def write_slots(adata: AnnData, path: Path) -> None:
     import h5py
     from anndata.io import write_elem
 
-    contents = {
-        "obs": {str(name): bare_values(column) for name, column in adata.obs.items()},
-        "obsm": dict(adata.obsm),
-        "obsp": dict(adata.obsp),
-        "uns": dict(adata.uns),
-        "var": adata.var,
-    }
+    columns = {str(name): bare_values(column) for name, column in adata.obs.items()}
     with h5py.File(path, "w") as store:
-        for name, value in contents.items():
-            write_elem(store, name, value)
-        store.attrs["columns"] = [str(name) for name in adata.obs]
+        for place, values in (("obs", columns), ("obsm", adata.obsm), ("obsp", adata.obsp)):
+            group = store.create_group(place)
+            for name, value in values.items():
+                write_elem(group, name, value)
+                release(adata)
+        write_elem(store, "uns", dict(adata.uns))
+        write_elem(store, "var", adata.var)
+        store.attrs["columns"] = list(columns)
 
 
-def bare_values(column: pd.Series[Any]) -> Any:
-    """Return a column's values in a form that can be stored without its index."""
-    return column.array if hasattr(column, "cat") else column.to_numpy()
-
-
-def read_slots(path: Path) -> dict[str, Any]:
-    """Read what `write_slots` wrote, and the order of the columns of ``obs``."""
+def put_slots(adata: AnnData, path: Path) -> None:
+    """Put every slot that `write_slots` wrote into an AnnData of the same events."""
     import h5py
     from anndata.io import read_elem
 
+    arrays = event_arrays(adata)
     with h5py.File(path, "r") as store:
-        slots = {name: read_elem(store[name]) for name in SLOTS}
-        return slots | {"columns": [str(name) for name in store.attrs["columns"]]}
+        for name in map(str, store.attrs["columns"]):
+            put_column(adata, name, read_values(store["obs"][name], arrays))
+        for name, element in store["obsm"].items():
+            put_points(adata, name, read_values(element, arrays))
+        for name, element in store["obsp"].items():
+            adata.obsp[name] = read_elem(element)
+        adata.uns, adata.var = read_elem(store["uns"]), read_elem(store["var"])
 
 
-def put_slots(adata: AnnData, slots: dict[str, Any]) -> None:
-    """Put every slot into an AnnData of the same events."""
-    for name in slots["columns"]:
-        adata.obs[name] = slots["obs"][name]
-    for place in ("obsm", "obsp"):
-        for name, values in slots[place].items():
-            getattr(adata, place)[name] = values
-    adata.uns = slots["uns"]
-    adata.var = slots["var"]
+def read_values(element: Any, arrays: EventArrays) -> Any:
+    """Read one value or row per event, numbers to where such arrays belong."""
+    from anndata.io import read_elem
+
+    if element.attrs["encoding-type"] == "categorical":
+        codes, levels = read_values(element["codes"], arrays), read_elem(element["categories"])
+        ordered = bool(element.attrs["ordered"])
+        return pd.Categorical.from_codes(codes, categories=pd.Index(levels), ordered=ordered)
+    if element.attrs["encoding-type"] != "array" or element.dtype.kind not in "biuf":
+        return read_elem(element)
+    found = arrays.zeros(element.dtype, *element.shape[1:])
+    if len(found):
+        element.read_direct(found)
+    return found
 
 
 def restore_events(path: Path) -> AnnData:
@@ -83,8 +94,11 @@ def restore_events(path: Path) -> AnnData:
     StudyError
         The store is gone, or not as it was.
     """
-    slots = read_slots(path)
-    steps = slots["uns"][schema.UNS]
+    import h5py
+    from anndata.io import read_elem
+
+    with h5py.File(path, "r") as store:
+        steps, var = read_elem(store["uns"][schema.UNS]), read_elem(store["var"])
     adata = io.open_study(steps[schema.READ_STUDY]["params"]["store"], check_sheet=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CytoclustWarning)  # said when the study was analysed
@@ -93,15 +107,15 @@ def restore_events(path: Path) -> AnnData:
         if schema.COMPENSATE in steps:
             pp.compensate(adata)
         if schema.ARCSINH in steps:
-            adata.var[schema.COFACTOR] = slots["var"][schema.COFACTOR].to_numpy()
+            adata.var[schema.COFACTOR] = var[schema.COFACTOR].to_numpy()
             pp.arcsinh(adata)
-    put_slots(adata, slots)
+    put_slots(adata, path)
     return adata
 
 
 def kept_events(adata: AnnData, filtered: dict[str, Any]) -> np.ndarray:
     """Tell which events of a whole study `pp.filter_events` kept."""
-    keep = np.ones(adata.n_obs, dtype=np.bool_)
+    keep = event_arrays(adata).full(value=True, dtype=np.bool_)
     excluded = filtered["excluded"]
     codes = adata.obs[schema.SAMPLE].cat.codes.to_numpy()
     names = list(adata.obs[schema.SAMPLE].cat.categories)
@@ -109,5 +123,6 @@ def kept_events(adata: AnnData, filtered: dict[str, Any]) -> np.ndarray:
     starts = np.array([rows.start for rows in rows_of if isinstance(rows, slice)], dtype=np.int64)
     place = {str(name): starts[number] for number, name in enumerate(names)}
     first = np.array([place[str(name)] for name in excluded["samples"]], dtype=np.int64)
-    keep[first[excluded["sample"]] + excluded["event"]] = False
+    for rows in EventArrays(len(excluded["event"])).blocks():
+        keep[first[excluded["sample"][rows]] + excluded["event"][rows]] = False
     return keep

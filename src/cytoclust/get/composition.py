@@ -9,6 +9,7 @@ import pandas as pd
 
 from cytoclust import checks, schema
 from cytoclust.errors import StudyError
+from cytoclust.event_arrays import event_arrays, release
 from cytoclust.numerics.tallies import cross_tally
 
 if TYPE_CHECKING:
@@ -92,7 +93,9 @@ def _codes(data: AnnData, key: str, levels: list[str]) -> NDArray[np.signedinteg
         place = {name: i for i, name in enumerate(levels)}
         found = [*(place.get(str(name), -1) for name in column.cat.categories), -1]
         lookup = np.array(found, dtype=np.min_scalar_type(-max(len(levels), 1)))
-        return lookup[column.cat.codes.to_numpy()]
+        return event_arrays(data).mapped(
+            lambda part: lookup[part], column.cat.codes.to_numpy(), dtype=lookup.dtype
+        )
     text = column.astype(str).where(column.notna())
     return pd.Categorical(text, categories=levels).codes
 
@@ -103,12 +106,13 @@ def population_codes(data: AnnData, groupby: str) -> tuple[NDArray[np.signedinte
     checks.check_key(data, groupby, remedy=remedy)
     names = _levels(data.obs[groupby])
     codes = _codes(data, groupby, names)
-    if (codes < 0).any():
+    if codes.min(initial=0) < 0:
         if schema.UNASSIGNED not in names:
             names.append(schema.UNASSIGNED)
-        smallest = np.min_scalar_type(-len(names))
-        codes = codes.astype(smallest)
-        codes[codes < 0] = names.index(schema.UNASSIGNED)
+        nameless, smallest = names.index(schema.UNASSIGNED), np.min_scalar_type(-len(names))
+        codes = event_arrays(data).mapped(
+            lambda part: np.where(part < 0, nameless, part), codes, dtype=smallest
+        )
     return codes, names
 
 
@@ -116,7 +120,7 @@ def sample_codes(data: AnnData, sample_key: str) -> tuple[NDArray[np.signedinteg
     """Code of each event's sample, and the samples in sheet order."""
     names = list(sample_table(data, sample_key=sample_key).index)
     codes = _codes(data, sample_key, names)
-    if (codes < 0).any():
+    if codes.min(initial=0) < 0:
         strange = data.obs[sample_key][codes < 0].astype(str).unique()
         msg = (
             f"obs[{sample_key!r}] must name samples of the sample sheet; "
@@ -168,6 +172,7 @@ def counts(
     """
     groups, populations = population_codes(data, groupby)
     codes, samples = sample_codes(data, sample_key)
+    release(data)
     size = (len(populations), len(samples))
     table = pd.DataFrame(
         cross_tally(groups, codes, size),

@@ -13,6 +13,7 @@ import pandas as pd
 
 from cytoclust import checks, chunks, schema, tasks
 from cytoclust.errors import FcsFormatError, StudyError, StudyWarning
+from cytoclust.event_arrays import EventArrays
 from cytoclust.io import store as stores
 from cytoclust.io.export import safe_names
 from cytoclust.io.fcs_loading import Loaded
@@ -314,9 +315,11 @@ def open_study(store: str | PathLike[str], *, check_sheet: bool = True) -> AnnDa
 
     Notes
     -----
-    ``obs`` and ``obsm`` are in memory: about 30 bytes an event at the end of an analysis. ``pp``
-    verbs add to the Dask array what they do to values; nothing is written to the store. For a study
-    that fits in memory ``adata.to_memory()`` gives an ordinary AnnData.
+    Columns of ``obs`` and coordinates are NumPy arrays in files without a name in the folder of the store,
+    about 40 bytes an event at the end of an analysis: the operating system holds of them in memory
+    what it has room for, and they vanish with the AnnData. ``pp`` verbs add to the Dask array what
+    they do to values; the store itself is not changed. For a study that fits in memory
+    ``adata.to_memory()`` gives an ordinary AnnData.
 
     Examples
     --------
@@ -347,7 +350,8 @@ def open_study(store: str | PathLike[str], *, check_sheet: bool = True) -> AnnDa
     counts = [int(n) for n in files["n_events"]]
     values = stores.lazy_events(place, list(files["folder"]), counts, n_channels=len(var))
     adata = ad.AnnData(np.zeros((0, len(var)), np.float32), var=var, uns=uns)
-    obs = pd.DataFrame(observations(samples, counts))
+    arrays = EventArrays(sum(counts), place)
+    obs = pd.DataFrame(observations(samples, counts, arrays), copy=False)
     chunks.put_events(adata, obs, values=values, layers={schema.RAW: values})
     return adata
 

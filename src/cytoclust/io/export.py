@@ -13,6 +13,7 @@ import pandas as pd
 
 from cytoclust import checks, chunks, schema
 from cytoclust.errors import ArgumentError, FcsWarning, StudyError, StudyWarning
+from cytoclust.event_arrays import category_column
 from cytoclust.io.channels import unique_names
 from cytoclust.io.export_channels import Extra, excluded, extra_channels
 from cytoclust.io.fcs_scaling import logarithmic
@@ -168,7 +169,7 @@ def _readable(files: pd.DataFrame) -> pd.DataFrame:
 def _places(adata: AnnData) -> Places:
     """Find the rows and the excluded events of every sample, once."""
     checks.check_key(adata, schema.SAMPLE)
-    column = adata.obs[schema.SAMPLE].astype("category").cat
+    column = category_column(adata, schema.SAMPLE).cat
     names = [str(name) for name in column.categories]
     rows = dict(zip(names, chunks.group_rows(column.codes.to_numpy(), len(names)), strict=True))
     dropped = excluded(adata)

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 
 from cytoclust import checks, schema
+from cytoclust.event_arrays import EventArrays
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from anndata import AnnData
-    from numpy.typing import NDArray
+    from numpy.typing import DTypeLike, NDArray
 
     from cytoclust.io.fcs_loading import Loaded
     from cytoclust.io.sources import Source
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["observations", "record_study", "study_params"]
 
 
-def observations(samples: pd.DataFrame, counts: Sequence[int]) -> dict[str, Any]:
+def observations(
+    samples: pd.DataFrame, counts: Sequence[int], arrays: EventArrays | None = None
+) -> dict[str, Any]:
     """Return the columns of ``obs``: every event carries its sample's design, and its row in the file.
 
     Parameters
@@ -31,18 +34,26 @@ def observations(samples: pd.DataFrame, counts: Sequence[int]) -> dict[str, Any]
         One row per sample, design columns.
     counts
         Events of each sample.
+    arrays
+        What makes the columns; by default they are in memory.
     """
-    smallest = np.min_scalar_type(-max(len(samples), 1))
-    codes = np.repeat(np.arange(len(samples), dtype=smallest), counts)
+    arrays = EventArrays(int(sum(counts))) if arrays is None else arrays
+    ends = np.cumsum(counts, dtype=np.int64).tolist()
+    rows_of = [slice(end - int(n), end) for end, n in zip(ends, counts, strict=True)]
+
+    def spread(of_sample: Iterable[Any], dtype: DTypeLike) -> NDArray[Any]:
+        return arrays.filled(zip(rows_of, of_sample, strict=True), dtype)
+
+    codes = spread(range(len(samples)), np.min_scalar_type(-max(len(samples), 1)))
     names = pd.Index([str(name) for name in samples.index])
     columns: dict[str, Any] = {schema.SAMPLE: pd.Categorical.from_codes(codes, categories=names)}
     for name in samples.columns:
         design = pd.Categorical(samples[name])
         columns[str(name)] = pd.Categorical.from_codes(
-            design.codes[codes], categories=design.categories
+            spread(design.codes, design.codes.dtype), categories=design.categories
         )
-    rows = [np.arange(n_events, dtype=np.int32) for n_events in counts]
-    columns[schema.EVENT] = np.concatenate(rows) if rows else np.zeros(0, np.int32)
+    in_file = (np.arange(n_events, dtype=np.int32) for n_events in counts)
+    columns[schema.EVENT] = spread(in_file, np.int32)
     return columns
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from cytoclust import checks, chunks, pp, schema, tl
 from cytoclust.errors import CytoclustWarning, StatisticsWarning, StudyError
+from cytoclust.event_arrays import used_categories
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,7 +97,7 @@ def name(
     tl.call_markers(adata, compartment_key=comparison.compartment_key)
     tl.annotate_phenotypes(adata, tuple(definitions), n_jobs=n_jobs)
     donors = comparison.donor_key
-    several = donors is not None and len(checks.used_categories(adata, donors)[1]) > 1
+    several = donors is not None and len(used_categories(adata, donors)[1]) > 1
     tl.cluster_stability(adata, leave_out_key=donors if several else None, rng=rng, n_jobs=n_jobs)
     found = adata.uns[schema.UNS][schema.CLUSTER_STABILITY]["table"]
     table = adata.uns[schema.UNS][schema.ANNOTATE_PHENOTYPES]["clusters"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from cytoclust.event_arrays import EventArrays, let_go
 from cytoclust.pl.style import SMALL, bare
 
 if TYPE_CHECKING:
@@ -27,26 +29,37 @@ class Canvas:
         (n_events, 2) embedding; events with NaN are left out.
     pixels
         Pixels of the longer side.
+    arrays
+        What makes the arrays with an element per event; by default they are in memory.
     """
 
-    def __init__(self, coordinates: np.ndarray, *, pixels: int = PIXELS) -> None:
+    def __init__(
+        self, coordinates: np.ndarray, *, pixels: int = PIXELS, arrays: EventArrays | None = None
+    ) -> None:
         n_events = len(coordinates)
-        self.placed = np.empty(n_events, dtype=bool)
+        arrays = EventArrays(n_events) if arrays is None else arrays
+        self.placed = arrays.zeros(np.bool_)
         for block in event_blocks(n_events):
             np.isfinite(coordinates[block]).all(axis=1, out=self.placed[block])
-        placed = coordinates if self.placed.all() else coordinates[self.placed]
-        low = placed.min(axis=0) if len(placed) else np.zeros(2)
-        high = placed.max(axis=0) if len(placed) else np.ones(2)
+            let_go(coordinates, self.placed)
+        placed = self.of_placed(coordinates)
+        self.arrays = replace(arrays, n_events=len(placed))
+        low, high = limits(placed)
         margin = 0.02 * max(float((high - low).max()), 1e-9)
         self.low, self.high = low.astype(float) - margin, high.astype(float) + margin
         span = self.high - self.low
         self.size = np.maximum((pixels * span / span.max()).astype(int), 8)
         self.radius = int(np.select([len(placed) < n for n in (2e3, 2e4, 2e5)], [3, 2, 1], 0))
-        self.pixel = np.empty(len(placed), dtype=np.int32)
+        self.pixel = self.arrays.zeros(np.int32)
         for block in event_blocks(len(placed)):
             places = ((placed[block] - self.low) * (self.size / span)).astype(np.int32)
             column, row = np.minimum(places, self.size - 1).astype(np.int32).T
             self.pixel[block] = row * np.int32(self.size[0]) + column
+            let_go(placed, self.pixel)
+
+    def of_placed(self, values: np.ndarray) -> np.ndarray:
+        """Return the elements of the events that have coordinates."""
+        return values if self.placed.all() else values[self.placed]
 
     @property
     def extent(self) -> tuple[float, float, float, float]:
@@ -63,10 +76,13 @@ class Canvas:
             chosen = slice(None) if keep is None else keep[block]
             own = None if weights is None else weights[block][chosen]
             flat += np.bincount(self.pixel[block][chosen], weights=own, minlength=n)
+            let_go(self.pixel, weights, keep)
         image = flat.astype(np.float32).reshape(self.size[1], self.size[0])
         return spread(image, self.radius)
 
-    def by_code(self, codes: np.ndarray, n_codes: int) -> Iterator[np.ndarray]:
+    def by_code(
+        self, codes: np.ndarray, n_codes: int, keep: np.ndarray | None = None
+    ) -> Iterator[np.ndarray]:
         """Yield the events per pixel (rows, columns) of each code 0, 1, ...; one pass per 32 codes.
 
         Parameters
@@ -75,6 +91,8 @@ class Canvas:
             (n_placed,) category of each placed event; others than 0 .. n_codes - 1 count nowhere.
         n_codes
             Number of categories.
+        keep
+            (n_placed,) events to count; all by default.
         """
         n = int(self.size.prod())
         for first in range(0, n_codes, CODES_AT_ONCE):
@@ -84,9 +102,24 @@ class Canvas:
                 # what belongs to no code of this pass is counted behind the others
                 place = codes[block].astype(np.int32) - first
                 place[(place < 0) | (place >= some)] = some
+                if keep is not None:
+                    place[~keep[block]] = some
                 flat += np.bincount(place * np.int32(n) + self.pixel[block], minlength=len(flat))
+                let_go(self.pixel, codes, keep)
             for image in flat[: some * n].reshape(some, self.size[1], self.size[0]):
                 yield spread(image.astype(np.float32), self.radius)
+
+
+def limits(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the smallest and the largest coordinates, (2,) each; 0 and 1 without events."""
+    if not len(points):
+        return np.zeros(2), np.ones(2)
+    low, high = points[0], points[0]
+    for block in event_blocks(len(points)):
+        low = np.minimum(low, points[block].min(axis=0))
+        high = np.maximum(high, points[block].max(axis=0))
+        let_go(points)
+    return low, high
 
 
 def event_blocks(n_events: int) -> Iterator[slice]:
@@ -117,7 +150,7 @@ def opacity(count: np.ndarray) -> np.ndarray:
 
 
 def majority_image(
-    canvas: Canvas, codes: np.ndarray, *, colors: list[str], keep: np.ndarray
+    canvas: Canvas, codes: np.ndarray, *, colors: list[str], keep: np.ndarray | None = None
 ) -> np.ndarray:
     """Colour each pixel by its commonest category, (rows, columns, 4) RGBA; codes below 0 are none."""
     from matplotlib.colors import to_rgb
@@ -125,8 +158,7 @@ def majority_image(
     best = np.zeros(tuple(canvas.size[::-1]), np.float32)
     winner = np.full(best.shape, -1)
     count = np.zeros_like(best)
-    shown = codes if keep.all() else np.where(keep, codes, codes.dtype.type(-1))
-    for code, here in enumerate(canvas.by_code(shown, len(colors))):
+    for code, here in enumerate(canvas.by_code(codes, len(colors), keep)):
         count += here
         ahead = here > best
         winner[ahead] = code
@@ -162,7 +194,7 @@ def paint_values(
     ax: Axes, canvas: Canvas, values: np.ndarray, *, text: str, bar: bool = True
 ) -> None:
     """Colour each pixel by the mean of its events' values, between their 1 and 99 % quantiles."""
-    values = values if canvas.placed.all() else values[canvas.placed]
+    values = canvas.of_placed(values)
     known = np.isfinite(values)
     count = canvas.total(keep=known)
     with np.errstate(invalid="ignore"):

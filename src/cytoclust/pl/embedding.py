@@ -9,6 +9,8 @@ import pandas as pd
 
 from cytoclust import checks, chunks, schema
 from cytoclust.errors import ArgumentError, MissingSlotError
+from cytoclust.event_arrays import event_arrays
+from cytoclust.numerics.tallies import tally
 from cytoclust.pl.canvas import (
     PIXELS,
     Canvas,
@@ -48,8 +50,8 @@ def event_values(adata: AnnData, key: str, layer: str | None) -> pd.Series | np.
         )
         raise MissingSlotError(msg)
     values = adata.X if layer is None else adata.layers[layer]
-    parts = chunks.map_blocks(_one_column, values, columns=[int(found[0])])
-    return np.concatenate(parts) if parts else np.empty(0, np.float32)
+    parts = chunks.iterate_blocks(_one_column, values, columns=[int(found[0])])
+    return event_arrays(adata).filled(parts, np.float32)
 
 
 def _one_column(block: np.ndarray) -> np.ndarray:
@@ -139,7 +141,7 @@ def umap(
     """
     checks.check_key(adata, basis, place="obsm", remedy="Run tl.umap or tl.umap_sketched first.")
     coordinates = np.asarray(adata.obsm[basis])[:, :2]
-    canvas = Canvas(coordinates)
+    canvas = Canvas(coordinates, arrays=event_arrays(adata))
     ax = axes_or_new(ax, 5.2, 4.4)
     if color is None:
         count = canvas.total()
@@ -150,19 +152,19 @@ def umap(
     values = event_values(adata, color, layer)
     if isinstance(values, pd.Series) and not is_number(values):
         codes, names, colors = categories_of(adata, color)
-        codes = codes[canvas.placed]
-        paint(ax, majority_image(canvas, codes, colors=colors, keep=codes >= 0), canvas)
+        codes = canvas.of_placed(codes)
+        paint(ax, majority_image(canvas, codes, colors=colors), canvas)
         short = len(names) <= NAMED_ON_MAP and max(map(len, names), default=0) <= 3
         if short if names_on_map is None else names_on_map:
             name_on_map(ax, canvas, codes=codes, names=names, every=names_on_map is True)
         legend(ax, names, colors)
     else:
-        paint_values(ax, canvas, bare_values(values), text="mean")
+        paint_values(ax, canvas, bare_numbers(values), text="mean")
     ax.set_title(plain(color, 60), fontsize=9, loc="left")
     return ax
 
 
-def bare_values(values: pd.Series | np.ndarray) -> np.ndarray:
+def bare_numbers(values: pd.Series | np.ndarray) -> np.ndarray:
     """Return numbers without their index; ``np.asarray`` of a Series first hashes all of it."""
     return values.to_numpy() if isinstance(values, pd.Series) else values
 
@@ -179,7 +181,7 @@ def level_names(adata: AnnData, key: str | None, limit: int) -> list[str | None]
         return [None]
     checks.check_key(adata, key)
     codes, names, _ = categories_of(adata, key)
-    levels = [names[code] for code in np.unique(codes[codes >= 0])]
+    levels = [names[code] for code in np.flatnonzero(tally(codes, len(names)))]
     if len(levels) > limit:
         msg = (
             f"obs[{key!r}] has {len(levels)} levels; a grid of at most {limit} is legible. "
@@ -194,7 +196,8 @@ def level_codes(adata: AnnData, key: str, levels: list[str | None]) -> np.ndarra
     codes, names, _ = categories_of(adata, key)
     place = {name: i for i, name in enumerate(levels)}
     found = [*(place.get(name, -1) for name in names), -1]
-    return np.array(found, dtype=np.min_scalar_type(-max(len(levels), 1)))[codes]
+    table = np.array(found, dtype=np.min_scalar_type(-max(len(levels), 1)))
+    return event_arrays(adata).mapped(lambda part: table[part], codes, dtype=table.dtype)
 
 
 def umap_grid(
@@ -245,20 +248,18 @@ def umap_grid(
     """
     checks.check_key(adata, basis, place="obsm", remedy="Run tl.umap or tl.umap_sketched first.")
     rows, columns = level_names(adata, row_key, 12), level_names(adata, column_key, 12)
-    canvas = Canvas(np.asarray(adata.obsm[basis])[:, :2], pixels=PIXELS // 2)
+    canvas = Canvas(
+        np.asarray(adata.obsm[basis])[:, :2], pixels=PIXELS // 2, arrays=event_arrays(adata)
+    )
     figure = new_figure(1.9 * len(columns) + 1.6, 2.0 * len(rows) + 0.2)
     grid = figure.subplots(len(rows), len(columns), squeeze=False)
-    of_row, of_column = (
-        None if key is None else level_codes(adata, key, levels)[canvas.placed]
-        for key, levels in ((row_key, rows), (column_key, columns))
-    )  # fmt: skip
+    keys = [(key, own) for key, own in ((row_key, rows), (column_key, columns)) if key is not None]
+    groups = [canvas.of_placed(level_codes(adata, key, levels)) for key, levels in keys]
     painter = group_painter(adata, canvas, color=color, layer=layer)
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
-            member = np.ones(int(canvas.placed.sum()), bool)
-            for codes, level in ((of_row, i), (of_column, j)):
-                if codes is not None:
-                    member &= codes == level
+            wanted = [place for place, key in ((i, row_key), (j, column_key)) if key is not None]
+            member = members(canvas, groups, wanted)
             painter(grid[i, j], member)
             named = " ".join(plain(level, 18) for level in (row, column) if level is not None)
             bare(grid[i, j], title=f"{named}\n{member.sum():,} events")
@@ -278,6 +279,18 @@ def umap_grid(
     return figure
 
 
+def members(canvas: Canvas, groups: list[np.ndarray], wanted: list[int]) -> np.ndarray:
+    """Tell which placed events are at the level wanted of every column; all events without columns."""
+    if not groups:
+        return canvas.arrays.full(value=True, dtype=np.bool_)
+
+    def at_levels(*parts: np.ndarray) -> np.ndarray:
+        same = [codes == level for codes, level in zip(parts, wanted, strict=True)]
+        return np.asarray(np.logical_and.reduce(same))
+
+    return canvas.arrays.mapped(at_levels, *groups, dtype=np.bool_)
+
+
 def group_painter(adata: AnnData, canvas: Canvas, *, color: str | None, layer: str | None) -> Any:
     """Return a function (axes, members) that paints one group of events."""
     if color is None:
@@ -285,11 +298,11 @@ def group_painter(adata: AnnData, canvas: Canvas, *, color: str | None, layer: s
     values = event_values(adata, color, layer)
     if isinstance(values, pd.Series) and not is_number(values):
         codes, _, colors = categories_of(adata, color)
-        placed = codes[canvas.placed]
+        placed = canvas.of_placed(codes)
         return lambda ax, member: paint(
-            ax, majority_image(canvas, placed, colors=colors, keep=member & (placed >= 0)), canvas
+            ax, majority_image(canvas, placed, colors=colors, keep=member), canvas
         )
-    numbers = bare_values(values)[canvas.placed]
+    numbers = canvas.of_placed(bare_numbers(values))
     known = np.isfinite(numbers)
     low, high = np.quantile(numbers[known], [0.01, 0.99]) if known.any() else (0.0, 1.0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,11 +12,14 @@ import pandas as pd
 
 from cytoclust import checks, chunks, schema
 from cytoclust.errors import MissingSlotError, StudyWarning
+from cytoclust.event_arrays import bare_values, event_arrays, release
 from cytoclust.pp import blocks
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
+
+    from cytoclust.event_arrays import EventArrays
 
 __all__ = ["filter_events"]
 
@@ -74,15 +78,20 @@ def filter_events(adata: AnnData, *, copy: bool = False) -> AnnData | None:
         )
         raise MissingSlotError(msg)
     adata = adata.copy() if copy else adata
-    bits = np.zeros(adata.n_obs, dtype=np.uint8)
-    for i, flag in enumerate(schema.QC_FLAGS):
-        if flag in known:
-            bits |= adata.obs[flag].to_numpy(dtype=np.bool_).view(np.uint8) << np.uint8(i)
+    columns = [adata.obs[flag].to_numpy(dtype=np.bool_) for flag in known]
+    places = [schema.QC_FLAGS.index(flag) for flag in known]
+
+    def packed(*flags: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        parts = [flag.view(np.uint8) << np.uint8(i) for i, flag in zip(places, flags, strict=True)]
+        return np.asarray(np.bitwise_or.reduce(parts))
+
+    arrays = event_arrays(adata)
+    bits = arrays.mapped(packed, *columns, dtype=np.uint8)
     counts, excluded = _account(adata, bits)
     before = checks.recorded(adata, schema.FILTER_EVENTS)
     if before is not None:
         counts, excluded = _joined(before, counts, excluded)
-    keep_events(adata, bits == 0)
+    keep_events(adata, arrays.mapped(np.logical_not, bits, dtype=np.bool_))
     checks.record(adata, schema.FILTER_EVENTS, {"flags": known}, counts=counts, excluded=excluded)
     _report(counts)
     return adata if copy else None
@@ -93,10 +102,8 @@ def _account(
 ) -> tuple[pd.DataFrame, dict[str, NDArray[Any]]]:
     """Count flags per sample, and list the excluded events."""
     rows_of = blocks.sample_blocks(adata)
-    code = np.zeros(adata.n_obs, dtype=np.min_scalar_type(-max(len(rows_of), 1)))
     rows_found = []
-    for i, rows in enumerate(rows_of.values()):
-        code[rows] = i
+    for rows in rows_of.values():
         own = bits[rows]
         flagged = {
             flag: int(np.count_nonzero(own & (1 << k))) for k, flag in enumerate(schema.QC_FLAGS)
@@ -104,18 +111,26 @@ def _account(
         rows_found.append({"events": own.size, **flagged, "kept": int(np.count_nonzero(own == 0))})
     index = pd.Index(list(rows_of), name=schema.SAMPLE, dtype=str)
     counts = pd.DataFrame(rows_found, index=index, dtype=np.int64)
+    return counts, _excluded(adata, rows_of, bits)
+
+
+def _excluded(
+    adata: AnnData, rows_of: dict[str, blocks.Rows], bits: NDArray[np.uint8]
+) -> dict[str, NDArray[Any]]:
+    """List the excluded events in their order: sample, row in the file, flags."""
+    every = event_arrays(adata)
+    out = every.mapped(lambda part: part != 0, bits, dtype=np.bool_)
+    few = replace(every, n_events=int(np.count_nonzero(out)))
+    sample = every.zeros(np.int32)
+    for i, rows in enumerate(rows_of.values()):
+        sample[rows] = i
     if schema.EVENT in adata.obs:
         event = adata.obs[schema.EVENT].to_numpy(dtype=np.int32)
     else:
         event = np.arange(adata.n_obs, dtype=np.int32)
-    out = np.flatnonzero(bits)
-    excluded = {
-        "samples": np.array(list(rows_of), dtype=object),
-        "sample": code[out].astype(np.int32),
-        "event": event[out],
-        "flags": bits[out],
-    }
-    return counts, excluded
+    found = {"sample": sample, "event": event, "flags": bits}
+    names = np.array(list(rows_of), dtype=object)
+    return {"samples": names, **{key: few.kept(values, out) for key, values in found.items()}}
 
 
 def _joined(
@@ -157,7 +172,8 @@ def keep_events(adata: AnnData, keep: NDArray[np.bool_]) -> None:
 
 def _keep_lazily(adata: AnnData, keep: NDArray[np.bool_]) -> None:
     """Subset the events when they are read; chunks stay within their samples."""
-    obsm = {key: np.asarray(values)[keep] for key, values in adata.obsm.items()}
+    arrays = replace(event_arrays(adata), n_events=int(np.count_nonzero(keep)))
+    obsm = {key: arrays.kept(np.asarray(values), keep) for key, values in adata.obsm.items()}
     layers = {
         name: _kept_blocks(layer, keep) if chunks.is_lazy(layer) else layer[keep]
         for name, layer in adata.layers.items()
@@ -165,21 +181,32 @@ def _keep_lazily(adata: AnnData, keep: NDArray[np.bool_]) -> None:
     }
     values = _kept_blocks(adata.X, keep)
     layers |= {name: values for name, layer in adata.layers.items() if layer is adata.X}
-    # one column at a time: two copies of all would be the most that a study ever takes
-    columns = {str(name): adata.obs.pop(name).array[keep] for name in list(adata.obs)}
+    columns = {str(name): _kept_column(column, keep, arrays) for name, column in adata.obs.items()}
     obs = pd.DataFrame(columns, copy=False)
     chunks.put_events(adata, obs, values=values, layers=layers)
     for key, part in obsm.items():
         adata.obsm[key] = part
+    release(adata)
+
+
+def _kept_column(column: pd.Series[Any], keep: NDArray[np.bool_], arrays: EventArrays) -> Any:
+    values = bare_values(column)
+    if isinstance(values, pd.Categorical):
+        return pd.Categorical.from_codes(arrays.kept(values.codes, keep), dtype=values.dtype)
+    return arrays.kept(values, keep) if isinstance(values, np.ndarray) else values[keep]
 
 
 def _kept_blocks(values: Any, keep: NDArray[np.bool_]) -> Any:
-    masks = np.split(keep, np.cumsum(values.chunks[0])[:-1])
+    """Leave out events when a block is read; eight events of the mask take a byte of the graph."""
+    ends = np.cumsum(values.chunks[0])
+    masks = [keep[end - size : end] for end, size in zip(ends, values.chunks[0], strict=True)]
     sizes = [int(np.count_nonzero(mask)) for mask in masks]
-    return chunks.transform_blocks(_kept_rows, values, masks, n_rows=sizes)
+    packed = [np.packbits(mask) for mask in masks]
+    return chunks.transform_blocks(_kept_rows, values, packed, n_rows=sizes)
 
 
-def _kept_rows(block: NDArray[np.float32], keep: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _kept_rows(block: NDArray[np.float32], packed: NDArray[np.uint8]) -> NDArray[np.float32]:
+    keep = np.unpackbits(packed, count=len(block)).view(np.bool_)
     return np.ascontiguousarray(block[keep])
 
 

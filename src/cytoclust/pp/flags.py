@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cytoclust import checks, chunks, schema
+from cytoclust.event_arrays import event_arrays, put_column
 from cytoclust.pp import blocks
 
 if TYPE_CHECKING:
@@ -92,26 +93,23 @@ def judge_samples(
         (*(own[sample] if own else ()), *(column[rows] for column in events))
         for sample, rows in present.items()
     ]
-    found = chunks.map_blocks(
+    found = chunks.iterate_blocks(
         partial(_judge, judge), blocks.acquired_values(adata)[0] if values is None else values,
         arguments, blocks=list(present.values()),
     )  # fmt: skip
-    verdicts = dict(zip(present, found, strict=True))
-    flags = np.zeros(adata.n_obs, dtype=np.bool_)
-    samples, thresholds = [], []
-    for sample, rows in rows_of.items():
-        n_events = blocks.n_rows(rows)
-        verdict = verdicts[sample] if n_events else nothing(0, "no events")
+    flags = event_arrays(adata).zeros(np.bool_)
+    samples = {name: {"events": 0, "flagged": 0, "reason": "no events"} for name in rows_of}
+    thresholds: list[dict[str, Any]] = []
+    for sample, (rows, verdict) in zip(present, found, strict=True):
         flags[rows] = verdict.flags
-        samples.append(
-            {
-                "events": n_events,
-                "flagged": int(verdict.flags.sum()),
-                "reason": verdict.reason,
-            }
-        )
+        samples[sample] = {
+            "events": blocks.n_rows(rows),
+            "flagged": int(verdict.flags.sum()),
+            "reason": verdict.reason,
+        }
         thresholds += [{schema.SAMPLE: sample, **row} for row in verdict.thresholds]
-    table = pd.DataFrame(samples, index=pd.Index(list(rows_of), name=schema.SAMPLE, dtype=str))
+    index = pd.Index(list(rows_of), name=schema.SAMPLE, dtype=str)
+    table = pd.DataFrame(list(samples.values()), index=index)
     columns = [schema.SAMPLE, "channel", "kind", "value", "source"]
     limits = pd.DataFrame(thresholds, columns=columns)
     limits["value"] = limits["value"].astype(np.float64)
@@ -133,17 +131,17 @@ def write_flag(adata: AnnData, flag: str, flags: NDArray[np.bool_]) -> None:
     """Write a flag and bring ``qc_pass`` up to date."""
     if adata.is_view:
         adata._init_as_actual(adata.copy())
-    adata.obs[flag] = flags
-    adata.obs[schema.QC_PASS] = unflagged(adata, *schema.QC_FLAGS)
+    put_column(adata, flag, flags)
+    put_column(adata, schema.QC_PASS, unflagged(adata, *schema.QC_FLAGS))
 
 
 def unflagged(adata: AnnData, *flags: str) -> NDArray[np.bool_]:
     """Tell which events carry none of these flags, as far as they were set."""
-    good = np.ones(adata.n_obs, dtype=np.bool_)
-    for name in flags:
-        if name in adata.obs:
-            good &= ~adata.obs[name].to_numpy(dtype=np.bool_)
-    return good
+    columns = [adata.obs[name].to_numpy(dtype=np.bool_) for name in flags if name in adata.obs]
+    arrays = event_arrays(adata)
+    if not columns:
+        return arrays.full(value=True, dtype=np.bool_)
+    return arrays.mapped(lambda *parts: ~np.logical_or.reduce(parts), *columns, dtype=np.bool_)
 
 
 def scatter_channels(adata: AnnData) -> dict[tuple[str, str], int]:
@@ -169,10 +167,10 @@ def scatter_channels(adata: AnnData) -> dict[tuple[str, str], int]:
     return {**unsaid, **found}
 
 
-def even_rows(rows: blocks.Rows, keep: NDArray[np.bool_], n_events: int) -> NDArray[np.intp]:
-    """Return at most `n_events` of the rows to keep, evenly over the sample."""
+def even_rows(rows: blocks.Rows, keep: NDArray[np.bool_] | None, n_events: int) -> NDArray[np.intp]:
+    """Return at most `n_events` of the rows to keep (None: of all), evenly over the sample."""
     places = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
-    places = places[keep[places]]
+    places = places if keep is None else places[keep[places]]
     chosen = np.linspace(0, places.size - 1, min(n_events, places.size)).astype(np.intp)
     return np.asarray(places[chosen])
 

@@ -143,9 +143,8 @@ def scatter_edges(
     """Return the edges (2, 49) of the study's scatter plots, from 0 to nearly the largest values."""
     if not pair:
         return np.zeros((0, PIXELS + 1))
-    every = np.ones(values.shape[0], np.bool_)
     share = min(LOOKED_AT, max(LOOKED_AT_IN_ALL // max(len(rows_of), 1), 1))
-    some = [even_rows(rows, every, share) for rows in rows_of.values()]
+    some = [even_rows(rows, None, share) for rows in rows_of.values()]
     rows = np.concatenate(some) if some else np.zeros(0, np.intp)
     seen = chunks.take_rows(values, rows, pair)
     seen = seen[np.isfinite(seen).all(axis=1)]

@@ -10,6 +10,7 @@ import numpy as np
 
 from cytoclust import checks, chunks, schema
 from cytoclust.errors import StudyError
+from cytoclust.event_arrays import event_arrays
 from cytoclust.numerics.arcsinh import arcsinh, compensate_arcsinh
 from cytoclust.numerics.cofactors import estimate_cofactors
 from cytoclust.numerics.quality import debris_cut, refined_cut, viability_cut
@@ -26,7 +27,7 @@ from cytoclust.pp.flags import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from anndata import AnnData
     from numpy.typing import NDArray
@@ -82,12 +83,13 @@ def flag_debris(adata: AnnData, *, copy: bool = False) -> AnnData | None:
         place = scatter_channels(adata).get(("FSC", "H"))
     valley: Valley | None = None
     reason = "no forward scatter channel"
-    usable = np.zeros(adata.n_obs, dtype=np.bool_)
+    arrays = event_arrays(adata)
+    usable = arrays.zeros(np.bool_)
     events, after_transformation = blocks.acquired_values(adata)
     if place is not None:
         linear = bool(blocks.linear_channels(adata)[place])
-        usable = np.concatenate(
-            chunks.map_blocks(_is_positive, events, columns=[place]) or [usable]
+        usable = arrays.filled(
+            chunks.iterate_blocks(_is_positive, events, columns=[place]), np.bool_
         )
         usable &= unflagged(adata, schema.QC_INVALID, schema.QC_MARGIN, schema.QC_DOUBLET)
         rows = pooled_rows(adata, usable, POOLED_EVENTS)
@@ -167,11 +169,9 @@ def flag_dead(adata: AnnData, *, copy: bool = False) -> AnnData | None:
     adata = adata.copy() if copy else adata
     places = np.flatnonzero(blocks.channel_types(adata) == "viability")
     stain = _stain(adata, places)
-    finite = np.zeros(adata.n_obs, dtype=np.bool_)
-    for rows, mask in zip(stain.rows, stain.map(_is_finite), strict=True):
-        finite[rows] = mask
-    stain = _with_scales(adata, stain, finite)
-    usable = finite & unflagged(
+    usable = event_arrays(adata).filled(stain.iterate(_is_finite), np.bool_)
+    stain = _with_scales(adata, stain, usable)
+    usable &= unflagged(
         adata, schema.QC_INVALID, schema.QC_MARGIN, schema.QC_DOUBLET, schema.QC_DEBRIS
     )
     pool = stain.take(pooled_rows(adata, usable, POOLED_EVENTS))
@@ -239,9 +239,11 @@ class Stain:
     cofactors: NDArray[np.float64]
     remark: str
 
-    def map(self, function: Callable[..., Any], *arguments: Sequence[Any]) -> list[Any]:
-        """Apply a function to the stains of every sample that has events."""
-        return chunks.map_blocks(
+    def iterate(
+        self, function: Callable[..., Any], *arguments: Sequence[Any]
+    ) -> Iterator[tuple[blocks.Rows, Any]]:
+        """Apply a function to the stains of every sample that has events; yields rows and results."""
+        return chunks.iterate_blocks(
             partial(_with_stains, function, self.scale), self.values,
             list(self.plan.values()), *arguments,
             blocks=self.rows,
@@ -249,9 +251,9 @@ class Stain:
 
     def take(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
         """Return the stains of some events, by sample."""
-        wanted = np.zeros(self.values.shape[0], dtype=np.bool_)
-        wanted[rows] = True
-        parts = self.map(_pick, [wanted[own] for own in self.rows])
+        wanted = np.sort(rows)
+        picked = [_within(wanted, own) for own in self.rows]
+        parts = [part for _, part in self.iterate(_pick, picked)]
         return np.concatenate([np.zeros((0, len(self.scale.places)), np.float32), *parts])
 
 
@@ -265,8 +267,16 @@ def _is_finite(stains: NDArray[np.float32]) -> NDArray[np.bool_]:
     return np.asarray(np.isfinite(stains).all(axis=1))
 
 
-def _pick(stains: NDArray[np.float32], wanted: NDArray[np.bool_]) -> NDArray[np.float32]:
-    return stains[wanted]
+def _within(wanted: NDArray[np.intp], own: blocks.Rows) -> NDArray[np.intp]:
+    """Return the places among a sample's rows of the increasing rows that are wanted."""
+    if not isinstance(own, slice):
+        return np.flatnonzero(np.isin(own, wanted))
+    first, last = np.searchsorted(wanted, (own.start, own.stop))
+    return wanted[first:last] - own.start
+
+
+def _pick(stains: NDArray[np.float32], places: NDArray[np.intp]) -> NDArray[np.float32]:
+    return stains[places]
 
 
 def _stain(adata: AnnData, places: NDArray[np.intp]) -> Stain:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cytoclust import checks, pl, schema
+from cytoclust.event_arrays import release
 from cytoclust.pl.style import draw, figure_of
 from cytoclust.pl.tables import in_order, is_interaction, labelled
 from cytoclust.report.study import ALPHA
@@ -105,7 +106,9 @@ def drawings(study: Study) -> Iterator[Drawn]:
         design_pictures, cluster_pictures, map_pictures, abundance_pictures, result_pictures, state_pictures,
     )  # fmt: skip
     for maker in makers:
-        yield from maker(study)
+        for drawn in maker(study):
+            yield drawn
+            release(study.adata)
 
 
 def pictures(study: Study, folder: Path | None = None) -> Iterator[Picture]:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cytoclust import schema
+from cytoclust.event_arrays import category_codes
 from cytoclust.numerics.tallies import tally
 from cytoclust.pl.tables import in_order, is_interaction, labelled, text_column
 from cytoclust.report.findings import findings
@@ -80,9 +81,9 @@ def study_words(study: Study) -> list[str]:
     if schema.LEIDEN in adata.obs.columns:
         words.append(f"They form {plural(adata.obs[schema.LEIDEN].nunique(), 'cluster')}.")
     if schema.PHENOTYPE in adata.obs.columns:
-        column = adata.obs[schema.PHENOTYPE].astype("category").cat
-        sizes = tally(column.codes.to_numpy(), len(column.categories))
-        named = np.asarray(column.categories.astype(str) != schema.UNASSIGNED)
+        codes, names = category_codes(adata, schema.PHENOTYPE)
+        sizes = tally(codes, len(names))
+        named = np.asarray(names.astype(str) != schema.UNASSIGNED)
         nameless = int(sizes[~named].sum())
         found = int(np.count_nonzero(sizes[named]))
         words.append(

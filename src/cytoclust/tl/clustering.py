@@ -9,8 +9,9 @@ import pandas as pd
 
 from cytoclust import checks, schema
 from cytoclust.errors import ArgumentError, MissingSlotError
+from cytoclust.event_arrays import event_arrays, put_column
 from cytoclust.tl.choice import chosen_resolution
-from cytoclust.tl.pooling import pool_matrix
+from cytoclust.tl.pooling import label_all, pool_matrix
 from cytoclust.tl.references import forget, reference_facts
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy import sparse
 
-    from cytoclust.tl.pooling import Pool
 
 __all__ = ["leiden", "leiden_sketched"]
 
@@ -265,9 +265,11 @@ def leiden_sketched(
         reach = measure_reach(X, labels, sketch.prototypes, rng=generator)
         sizes = np.bincount(sketch.nearest, minlength=len(own)).astype(np.int64)
         if pool.rows is not None:
-            labels, own, sizes, reach = _label_all(pool, sketch.prototypes, own=own, reach=reach)
+            labels, own, sizes, reach = label_all(
+                pool, sketch.prototypes, own=own, reach=reach, arrays=event_arrays(adata)
+            )
     adata = adata.copy() if copy else adata
-    adata.obs[key_added] = categorical(labels)
+    put_column(adata, key_added, categorical(labels))
     params = {
         "resolution": float(resolution),
         "n_prototypes": len(own),
@@ -334,33 +336,6 @@ def _points_kept(
     facts = reference_facts(adata, names, use_rep)
     points = summarize_clusters(X, labels, rng=rng)._asdict()
     return {**points, **facts}, {"markers": names, "use_rep": use_rep}
-
-
-def _label_all(
-    pool: Pool,
-    prototypes: NDArray[np.float32],
-    *,
-    own: NDArray[np.int32],
-    reach: NDArray[np.float32],
-) -> tuple[NDArray[np.signedinteger], NDArray[np.int32], NDArray[np.int64], NDArray[np.float32]]:
-    """Label every event by its nearest prototype; clusters numbered by falling size over all.
-
-    Returns
-    -------
-    Labels of the events, in as few bytes as they need, then labels and sizes of the prototypes and
-    the reach of the clusters.
-    """
-    from cytoclust.numerics.mapping import Assignment, Labelling, prototype_index
-
-    small = own.astype(np.min_scalar_type(-len(reach)))
-    parts = pool.apply(Labelling(Assignment(prototype_index(prototypes)), small))
-    sizes = np.asarray(np.sum([counts for _, counts in parts], axis=0), dtype=np.int64)
-    of_cluster = np.bincount(own, weights=sizes, minlength=len(reach))
-    order = np.argsort(-of_cluster, kind="stable")
-    numbers = np.empty(len(order), dtype=small.dtype)
-    numbers[order] = np.arange(len(order))
-    labels = np.concatenate([numbers[part] for part, _ in parts])
-    return labels, numbers[own].astype(np.int32), sizes, reach[order]
 
 
 def categorical(labels: NDArray[np.signedinteger]) -> pd.Categorical[str]:

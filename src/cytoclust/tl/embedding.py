@@ -8,6 +8,7 @@ import numpy as np
 
 from cytoclust import checks, schema
 from cytoclust.errors import ArgumentError
+from cytoclust.event_arrays import event_arrays, put_points
 from cytoclust.progress import progress_bar
 from cytoclust.tl.clustering import graph_matrix
 from cytoclust.tl.pooling import pool_matrix
@@ -252,9 +253,13 @@ def umap_sketched(  # noqa: PLR0913, the options of a public verb
             min_dist=min_dist,
             spread=spread,
         )
-        points = np.concatenate(pool.apply(placement))
+        points = (
+            placement(X)
+            if pool.rows is None
+            else event_arrays(adata).filled(pool.source.iterate(placement), np.float32, width=2)
+        )
     adata = adata.copy() if copy else adata
-    adata.obsm[key_added] = points
+    put_points(adata, key_added, points)
     params = {
         "n_events_pooled": len(X),
         "n_landmarks": len(landmarks),

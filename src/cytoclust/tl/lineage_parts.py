@@ -13,6 +13,7 @@ from cytoclust.numerics.tallies import cross_tally
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cytoclust.event_arrays import EventArrays
     from cytoclust.numerics.mapping import Assignment
     from cytoclust.tl.phenotype_panel import Panel
 
@@ -113,6 +114,7 @@ def part_events(
     *,
     pooled: Sequence[np.ndarray],
     models: Sequence[Cuts | Nearest],
+    arrays: EventArrays,
 ) -> tuple[np.ndarray, list[int]]:
     """Give every event its part of its group, parts numbered by falling size.
 
@@ -126,6 +128,8 @@ def part_events(
         Parts of the pooled events of each group.
     models
         What tells the parts of other events, one per group.
+    arrays
+        What makes the result.
 
     Returns
     -------
@@ -135,20 +139,19 @@ def part_events(
         Number of parts of each group; 0 of one without events.
     """
     if panel.rows is None:
-        parts = np.full(len(groups), -1, dtype=np.int16)
+        parts = arrays.full(value=-1, dtype=np.int16)
         for number, own in enumerate(pooled):
             parts[groups == number] = own
     else:
-        blocks = chunks.row_blocks(panel.source)
-        found = chunks.map_blocks(
-            Parting(panel.emptied(), models), panel.source, [groups[block] for block in blocks]
+        own_groups = [groups[block] for block in chunks.row_blocks(panel.source)]
+        parting = Parting(panel.emptied(), models)
+        parts = arrays.filled(
+            chunks.iterate_blocks(parting, panel.source, own_groups), dtype=np.int16
         )
-        parts = np.concatenate(found)
     n_parts = int(parts.max(initial=0)) + 1
     sizes = cross_tally(groups, parts, (len(models), n_parts))
     ranks = np.argsort(np.argsort(-sizes, axis=1, kind="stable"), axis=1).astype(np.int16)
-    for start in range(0, len(parts), chunks.BLOCK_EVENTS):
-        block = slice(start, start + chunks.BLOCK_EVENTS)
+    for block in arrays.blocks():
         mine = groups[block] >= 0
         parts[block][mine] = ranks[groups[block][mine], parts[block][mine]]
     return parts, [int(number) for number in np.count_nonzero(sizes, axis=1)]

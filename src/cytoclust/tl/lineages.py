@@ -10,6 +10,7 @@ import pandas as pd
 from cytoclust import checks, schema
 from cytoclust.checks import listing
 from cytoclust.errors import ArgumentError
+from cytoclust.event_arrays import category_column, event_arrays, put_column
 from cytoclust.numerics.threads import thread_limit
 from cytoclust.tl.definitions import load_definitions
 from cytoclust.tl.lineage_parts import Cuts, Nearest, cluster_pool, part_events
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+    from cytoclust.event_arrays import EventArrays
     from cytoclust.tl.definition_model import Definitions
     from cytoclust.tl.phenotype_panel import Panel
 
@@ -108,8 +110,10 @@ def subcluster_lineages(
     definitions = load_definitions([str(name) for name in record["params"]["definitions"]])
     lineages = chosen_lineages(definitions, lineages)
     panel = read_panel(adata, synonyms=definitions.synonyms)
-    phenotypes = adata.obs[schema.PHENOTYPE].astype("category")
-    groups = lineage_of(phenotypes, [members(definitions, lineage) for lineage in lineages])
+    phenotypes = category_column(adata, schema.PHENOTYPE)
+    arrays = event_arrays(adata)
+    below = [members(definitions, lineage) for lineage in lineages]
+    groups = lineage_of(phenotypes, below, arrays)
     in_pool = panel.pooled(groups)
     pooled: list[np.ndarray] = []
     models: list[Cuts | Nearest] = []
@@ -132,10 +136,10 @@ def subcluster_lineages(
                 )
             pooled.append(parts)
             models.append(model)
-        parts, sizes = part_events(panel, groups, pooled=pooled, models=models)
+        parts, sizes = part_events(panel, groups, pooled=pooled, models=models, arrays=arrays)
     found = [f"{name},{k}" for name, size in zip(lineages, sizes, strict=True) for k in range(size)]
-    codes = numbered(groups, parts, sizes)
-    adata.obs[key_added] = pd.Categorical.from_codes(codes, categories=pd.Index(found))
+    codes = numbered(groups, parts, sizes, arrays=arrays)
+    put_column(adata, key_added, pd.Categorical.from_codes(codes, categories=pd.Index(found)))
     checks.record(
         adata,
         schema.SUBCLUSTER_LINEAGES,
@@ -174,23 +178,28 @@ def members(definitions: Definitions, name: str) -> list[str]:
     ]
 
 
-def lineage_of(phenotypes: pd.Series[str], lineages: Sequence[Sequence[str]]) -> np.ndarray:
+def lineage_of(
+    phenotypes: pd.Series[str], lineages: Sequence[Sequence[str]], arrays: EventArrays
+) -> np.ndarray:
     """Position of each event's lineage, the last that has its name; -1 for none; int8."""
     names = phenotypes.cat.categories
     found = np.full(len(names) + 1, -1, dtype=np.int8)  # no name: the last, -1
     for number, members_of in enumerate(lineages):
         found[:-1][names.isin(members_of)] = number
-    return found[phenotypes.cat.codes.to_numpy()]
+    return arrays.mapped(lambda part: found[part], phenotypes.cat.codes.to_numpy(), dtype=np.int8)
 
 
-def numbered(groups: np.ndarray, parts: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
+def numbered(
+    groups: np.ndarray, parts: np.ndarray, sizes: Sequence[int], *, arrays: EventArrays
+) -> np.ndarray:
     """Count the parts of all groups in a row; -1 for events of no group."""
     smallest = np.min_scalar_type(-max(sum(sizes), 1))
     offsets = np.append(np.cumsum([0, *sizes])[:-1], 0).astype(smallest)  # no group: the last, -1
-    codes = offsets[groups]
-    codes += parts.astype(smallest)
-    codes[groups < 0] = -1
-    return np.asarray(codes)
+
+    def count(group: np.ndarray, part: np.ndarray) -> np.ndarray:
+        return np.where(group < 0, smallest.type(-1), offsets[group] + part.astype(smallest))
+
+    return arrays.mapped(count, groups, parts, dtype=smallest)
 
 
 def own_cutoffs(
@@ -288,10 +297,11 @@ def split_mixed(
     panel = read_panel(adata, synonyms=definitions.synonyms)
     table = record["clusters"]
     mixed = [str(cluster) for cluster in table.index[table["mixed"] != ""]]
-    column = adata.obs[cluster_key].astype("category")
-    phenotypes = adata.obs[schema.PHENOTYPE].astype("category")
+    column = category_column(adata, cluster_key)
+    phenotypes = category_column(adata, schema.PHENOTYPE)
+    arrays = event_arrays(adata)
     levels = column.cat.categories.astype(str).tolist()
-    groups = np.asarray(column.cat.codes.to_numpy(), dtype=np.int32)
+    groups = column.cat.codes.to_numpy()
     in_pool = panel.pooled(groups)
     names = panel.pooled(phenotypes.cat.codes.to_numpy())
     pooled: list[np.ndarray] = []
@@ -309,14 +319,14 @@ def split_mixed(
                 )
             pooled.append(parts)
             models.append(model)
-        parts, sizes = part_events(panel, groups, pooled=pooled, models=models)
+        parts, sizes = part_events(panel, groups, pooled=pooled, models=models, arrays=arrays)
     found = [
         f"{cluster},{k}" if cluster in mixed else cluster
         for cluster, size in zip(levels, sizes, strict=True)
         for k in range(size)
     ]
-    codes = numbered(groups, parts, sizes)
-    adata.obs[key_added] = pd.Categorical.from_codes(codes, categories=pd.Index(found))
+    codes = numbered(groups, parts, sizes, arrays=arrays)
+    put_column(adata, key_added, pd.Categorical.from_codes(codes, categories=pd.Index(found)))
     checks.record(
         adata,
         schema.SPLIT_MIXED,

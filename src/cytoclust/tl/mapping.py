@@ -10,6 +10,8 @@ import pandas as pd
 
 from cytoclust import checks, schema
 from cytoclust.errors import MissingSlotError, StudyWarning
+from cytoclust.event_arrays import category_codes, event_arrays, put_column, put_points
+from cytoclust.numerics.tallies import cross_tally
 from cytoclust.tl.clustering import categorical, step_name
 from cytoclust.tl.pooling import event_source
 from cytoclust.tl.references import matching_source
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from cytoclust.event_arrays import EventArrays
     from cytoclust.tl.pooling import Source
 
 __all__ = ["map_events"]
@@ -108,20 +111,24 @@ def map_events(
     step, kept = _kept_clusters(reference, cluster_key)
     source = matching_source(adata, kept, step)
     layout = _kept_layout(reference)
+    arrays = event_arrays(adata)
     columns: dict[str, Any] = {}
     with thread_limit(n_jobs):
-        nearest, distances = _assign(source, kept["prototypes"])
-        labels = np.asarray(kept["labels"], dtype=np.int32)[nearest]
-        far = distances > np.asarray(kept["reach"])[labels]
+        nearest, distances = _assign(adata, source, kept["prototypes"])
+        own, reach = np.asarray(kept["labels"], dtype=np.int32), np.asarray(kept["reach"])
+        labels = arrays.mapped(lambda part: own[part], nearest, dtype=np.int32)
+        far = arrays.mapped(
+            lambda away, part: away > reach[part], distances, labels, dtype=np.bool_
+        )
         columns |= _phenotypes(reference, cluster_key, kept=kept)
         points = None if layout is None else _place(adata, *layout)
     adata = adata.copy() if copy else adata
-    adata.obs[cluster_key] = _like_reference(labels, kept)
-    adata.obs[schema.MAPPED_FAR] = far
+    put_column(adata, cluster_key, _like_reference(labels, kept))
+    put_column(adata, schema.MAPPED_FAR, far)
     for key, names in columns.items():
-        adata.obs[key] = _named(names, nearest, far)
+        put_column(adata, key, _named(names, nearest, far, arrays=arrays))
     if points is not None:
-        adata.obsm[schema.UMAP] = points
+        put_points(adata, schema.UMAP, points)
     params = {"cluster_key": cluster_key, "clustering": step}
     if layout is not None:
         params["layout"] = layout[0]
@@ -133,12 +140,15 @@ def _record(adata: AnnData, params: dict[str, Any], far: NDArray[np.bool_]) -> N
     """Write the counts, and warn of many far events."""
     results: dict[str, Any] = {"n_events": len(far), "n_far": int(far.sum())}
     if schema.SAMPLE in adata.obs:
-        samples = adata.obs[schema.SAMPLE].astype("category")
-        groups = pd.Series(far).groupby(samples.cat.codes.to_numpy())
-        table = pd.DataFrame({"n_events": groups.size(), "n_far": groups.sum()})
-        names = [*map(str, samples.cat.categories), "nan"]  # code -1: no sample
-        table.index = pd.Index([names[code] for code in table.index])
-        results["samples"] = table.sort_index()
+        codes, samples = category_codes(adata, schema.SAMPLE)
+        names = pd.Index([*map(str, samples), "nan"])  # code -1: no sample
+        arrays = event_arrays(adata)
+        placed = arrays.mapped(
+            lambda part: np.where(part < 0, len(samples), part), codes, dtype=np.int32
+        )
+        counts = cross_tally(placed, far.view(np.int8), (len(names), 2))
+        table = pd.DataFrame({"n_events": counts.sum(axis=1), "n_far": counts[:, 1]}, index=names)
+        results["samples"] = table[table["n_events"] > 0].sort_index()
     checks.record(adata, schema.MAP_EVENTS, params, **results)
     if far.sum() > max(FEW, MANY_FAR * len(far)):
         msg = (
@@ -184,17 +194,22 @@ def _place(adata: AnnData, step: str, kept: dict[str, Any]) -> NDArray[np.float3
         min_dist=float(kept["params"]["min_dist"]),
         spread=float(kept["params"]["spread"]),
     )
-    return np.concatenate(matching_source(adata, kept, step).apply(placement))
+    source = matching_source(adata, kept, step)
+    return event_arrays(adata).filled(source.iterate(placement), np.float32, width=2)
 
 
 def _assign(
-    source: Source, prototypes: NDArray[np.float32]
+    adata: AnnData, source: Source, prototypes: NDArray[np.float32]
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Find each event's nearest prototype and the distance, block by block."""
     from cytoclust.numerics.mapping import Assignment, prototype_index
 
-    parts = source.apply(Assignment(prototype_index(np.asarray(prototypes, dtype=np.float32))))
-    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+    arrays = event_arrays(adata)
+    nearest, distances = arrays.zeros(np.int32), arrays.zeros(np.float32)
+    assignment = Assignment(prototype_index(np.asarray(prototypes, dtype=np.float32)))
+    for rows, (own, away) in source.iterate(assignment):
+        nearest[rows], distances[rows] = own, away
+    return nearest, distances
 
 
 def _like_reference(labels: NDArray[np.int32], kept: dict[str, Any]) -> pd.Categorical[str]:
@@ -219,25 +234,26 @@ def _phenotypes(
     if reference.n_obs and schema.PHENOTYPE in reference.obs:
         params = kept["params"]
         source = event_source(reference, params.get("markers"), use_rep=params.get("use_rep"))
-        around = _assign(source, kept["prototypes"])[0]
-        own = reference.obs[schema.PHENOTYPE].astype("category").cat
-        table = np.zeros((len(of_cluster), len(own.categories)), dtype=np.int64)
-        known = own.codes.to_numpy() >= 0
-        np.add.at(table, (around[known], own.codes[known]), 1)
+        around = _assign(reference, source, kept["prototypes"])[0]
+        codes, own = category_codes(reference, schema.PHENOTYPE)
+        table = cross_tally(around, codes, (len(of_cluster), len(own)))
         seen = table.any(axis=1)
-        of_event[seen] = np.asarray(own.categories, dtype=object)[table[seen].argmax(axis=1)]
+        of_event[seen] = np.asarray(own, dtype=object)[table[seen].argmax(axis=1)]
     return {schema.PHENOTYPE_CLUSTER: of_cluster, schema.PHENOTYPE: of_event}
 
 
 def _named(
-    names: NDArray[np.object_], nearest: NDArray[np.int32], far: NDArray[np.bool_]
+    names: NDArray[np.object_],
+    nearest: NDArray[np.int32],
+    far: NDArray[np.bool_],
+    *,
+    arrays: EventArrays,
 ) -> pd.Categorical[str]:
     """Give events the name of their prototype, far ones none; categories are the names given."""
     categories = [schema.UNASSIGNED, *sorted({*names} - {schema.UNASSIGNED})]
     place = {name: i for i, name in enumerate(categories)}
     of_prototype = np.array([place[name] for name in names], dtype=np.int16)
-    codes = of_prototype[nearest]
-    codes[far] = 0
-    given = pd.Categorical.from_codes(codes, categories=pd.Index(categories))
-    held = np.unique(codes)
-    return given.set_categories([schema.UNASSIGNED, *(categories[i] for i in held if i)])
+    codes = arrays.mapped(
+        lambda part, away: np.where(away, 0, of_prototype[part]), nearest, far, dtype=np.int16
+    )
+    return arrays.categorical(codes, categories, always=1)

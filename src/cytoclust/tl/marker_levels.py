@@ -10,6 +10,7 @@ import pandas as pd
 from cytoclust import checks, schema
 from cytoclust.checks import listing
 from cytoclust.errors import ArgumentError
+from cytoclust.event_arrays import category_codes, event_arrays
 from cytoclust.numerics.mixtures import count_values
 from cytoclust.numerics.references import split_with_reference
 from cytoclust.numerics.tallies import tally
@@ -208,16 +209,22 @@ def own_rows(
 
 def group_labels(adata: AnnData, keys: Sequence[str]) -> pd.Categorical[str]:
     """Join the levels of some columns by " / "; by codes, since a text per event takes long."""
-    columns = [adata.obs[key].astype("category").cat for key in keys]
-    sizes = [len(column.categories) + 1 for column in columns]  # the last: of none
-    number = np.zeros(adata.n_obs, dtype=np.min_scalar_type(-int(np.prod(sizes))))
+    arrays = event_arrays(adata)
+    columns = [category_codes(adata, key) for key in keys]
+    sizes = [len(names) + 1 for _, names in columns]  # the last: of none
     labels = [""]
-    for column, size in zip(columns, sizes, strict=True):
-        codes = column.codes.to_numpy()
-        number *= number.dtype.type(size)
-        number += np.where(codes < 0, codes.dtype.type(size - 1), codes)
-        names = [*column.categories.astype(str), "nan"]
+    for _, own in columns:
+        names = [*own.astype(str), "nan"]
         labels = [f"{label} / {name}" if label else name for label in labels for name in names]
+
+    def count(*parts: np.ndarray) -> np.ndarray:
+        number = np.zeros(len(parts[0]), dtype=np.int64)
+        for codes, size in zip(parts, sizes, strict=True):
+            number = number * size + np.where(codes < 0, size - 1, codes)
+        return number
+
+    smallest = np.min_scalar_type(-len(labels))
+    number = arrays.mapped(count, *(codes for codes, _ in columns), dtype=smallest)
     present = tally(number, len(labels)) > 0
     levels = sorted({label for label, there in zip(labels, present, strict=True) if there})
     place = np.array(
@@ -227,7 +234,8 @@ def group_labels(adata: AnnData, keys: Sequence[str]) -> pd.Categorical[str]:
         ],
         dtype=np.min_scalar_type(-max(len(levels), 1)),
     )
-    return pd.Categorical.from_codes(place[number], categories=pd.Index(levels))
+    codes = arrays.mapped(lambda part: place[part], number, dtype=place.dtype)
+    return pd.Categorical.from_codes(codes, categories=pd.Index(levels))
 
 
 def recorded_rows(earlier: pd.DataFrame, found: pd.DataFrame, panel: Panel) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cytoclust import chunks
+from cytoclust.event_arrays import event_arrays
 from cytoclust.tl.phenotype_facets import Facet, GradeCount, count_grades, find_facets
 from cytoclust.tl.phenotype_panel import passed_events, usable_events
 from cytoclust.tl.phenotype_walk import Division
@@ -15,6 +16,7 @@ from cytoclust.tl.phenotype_walk import Division
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from cytoclust.event_arrays import EventArrays
     from cytoclust.numerics.mixtures import Split
     from cytoclust.tl.definition_model import Definitions
     from cytoclust.tl.phenotype_panel import Panel
@@ -95,17 +97,17 @@ def name_events(adata: AnnData, walk: Walk, groups: np.ndarray | None = None) ->
     passed = passed_events(adata)
     parts = [passed[block] for block in blocks]
     own = [None if groups is None else groups[block] for block in blocks]
-    names = without_events(of_pool, adata.n_obs)
+    names = without_events(of_pool, event_arrays(adata))
     for rows, part in chunks.iterate_blocks(model, panel.source, parts, own):
         add_block(names, rows, part)
     return names
 
 
-def without_events(like: Names, n_events: int) -> Names:
+def without_events(like: Names, arrays: EventArrays) -> Names:
     """Return names to be filled, with the facets and grades of others in their order."""
 
     def empty(array: np.ndarray) -> np.ndarray:
-        return np.zeros(n_events, dtype=array.dtype)
+        return arrays.zeros(array.dtype)
 
     facets = {name: Facet(facet.names, empty(facet.codes)) for name, facet in like.facets.items()}
     grades = {

@@ -11,6 +11,7 @@ import numpy as np
 from cytoclust import chunks, markers, schema
 from cytoclust.checks import listing
 from cytoclust.errors import ArgumentError, StudyWarning
+from cytoclust.event_arrays import event_arrays
 from cytoclust.numerics.levels import split_panel
 from cytoclust.numerics.mixtures import Baseline, Split, count_values, split_marker
 from cytoclust.numerics.phenotypes import take_column
@@ -203,7 +204,7 @@ def passed_events(adata: AnnData) -> np.ndarray:
     """Tell which events passed quality control."""
     if schema.QC_PASS in adata.obs:
         return adata.obs[schema.QC_PASS].to_numpy(dtype=bool)
-    return np.ones(adata.n_obs, dtype=bool)
+    return event_arrays(adata).full(value=True, dtype=np.bool_)
 
 
 def usable_events(values: np.ndarray, passed: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cytoclust import checks, schema
-from cytoclust.numerics.tallies import tally
+from cytoclust.event_arrays import category_column, event_arrays, put_column
 from cytoclust.tl import phenotype_evidence as evidence
 from cytoclust.tl.phenotype_facets import grade_table
 
@@ -32,15 +32,16 @@ def write_names(
     cluster_key: str | None,
 ) -> None:
     """Write names, flags and tables."""
-    phenotypes = present(names.codes, walk.names)
-    adata.obs[schema.PHENOTYPE] = phenotypes
-    adata.obs[schema.PHENOTYPE_FAR] = names.far
+    arrays = event_arrays(adata)
+    phenotypes = arrays.categorical(names.codes, walk.names, always=1)  # "unassigned" is the first
+    put_column(adata, schema.PHENOTYPE, phenotypes)
+    put_column(adata, schema.PHENOTYPE_FAR, names.far)
     counts = dict(names.members)
     for name, facet in names.facets.items():
         key = schema.PHENOTYPE_FACET + name
         counts |= facet.members
         if facet.members:
-            adata.obs[key] = present(facet.codes, facet.names)
+            put_column(adata, key, arrays.categorical(facet.codes, facet.names, always=1))
         elif key in adata.obs:
             del adata.obs[key]
     tables: dict[str, pd.DataFrame] = {
@@ -62,15 +63,6 @@ def write_names(
     checks.record(adata, schema.ANNOTATE_PHENOTYPES, params, **tables)
 
 
-def present(codes: np.ndarray, names: list[str]) -> pd.Categorical[str]:
-    """Categories that occur, "unassigned" always among them, in the order of the definitions."""
-    counts = tally(codes, len(names))
-    kept = [i for i in range(len(names)) if counts[i] or i == 0]
-    position = np.zeros(len(names), dtype=np.min_scalar_type(-len(names)))
-    position[kept] = np.arange(len(kept))
-    return pd.Categorical.from_codes(position[codes], categories=pd.Index([names[i] for i in kept]))
-
-
 def write_grades(
     adata: AnnData, grades: Mapping[str, GradeCount], phenotypes: pd.Categorical[str]
 ) -> dict[str, pd.DataFrame]:
@@ -82,7 +74,7 @@ def write_grades(
             if key in adata.obs:
                 del adata.obs[key]
             continue
-        adata.obs[key] = counted.counts
+        put_column(adata, key, counted.counts)
         tables[f"{name}_grades"] = grade_table(counted, phenotypes)
         markers = pd.DataFrame(
             [
@@ -96,7 +88,7 @@ def write_grades(
 
 def write_clusters(adata: AnnData, walk: Walk, cluster_key: str) -> dict[str, pd.DataFrame]:
     """Name the clusters by their events."""
-    clusters = adata.obs[cluster_key].astype("category")
+    clusters = category_column(adata, cluster_key)
     table, details = evidence.cluster_table(
         walk.definitions,
         walk.nodes,
@@ -110,7 +102,12 @@ def write_clusters(adata: AnnData, walk: Walk, cluster_key: str) -> dict[str, pd
     categories = [n for n in walk.names if n in used or n == schema.UNASSIGNED]
     smallest = np.min_scalar_type(-len(categories))
     codes = np.array([categories.index(n) for n in of_cluster] + [0], dtype=smallest)  # none: -1
-    adata.obs[schema.PHENOTYPE_CLUSTER] = pd.Categorical.from_codes(
-        codes[clusters.cat.codes.to_numpy()], categories=pd.Index(categories)
+    named = event_arrays(adata).mapped(
+        lambda part: codes[part], clusters.cat.codes.to_numpy(), dtype=smallest
+    )
+    put_column(
+        adata,
+        schema.PHENOTYPE_CLUSTER,
+        pd.Categorical.from_codes(named, categories=pd.Index(categories)),
     )
     return {"clusters": table, "evidence": details}

@@ -14,10 +14,12 @@ import numpy as np
 from cytoclust import checks, chunks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from anndata import AnnData
     from numpy.typing import NDArray
+
+    from cytoclust.event_arrays import EventArrays
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,12 @@ class Source:
         checks.check_finite(found, self.names)
         return found
 
-    def apply(self, function: Callable[[NDArray[np.float32]], Any]) -> list[Any]:
+    def iterate(
+        self, function: Callable[[NDArray[np.float32]], Any]
+    ) -> Iterator[tuple[chunks.Rows, Any]]:
         """Apply a function to the values of every block; it must be possible to pickle it."""
         checked = _Checked(function, self.names)
-        return chunks.map_blocks(checked, self.values, columns=self.columns)
+        return chunks.iterate_blocks(checked, self.values, columns=self.columns)
 
 
 @dataclass(frozen=True)
@@ -60,10 +64,6 @@ class Pool:
     def names(self) -> list[str]:
         """Names of the columns of `X`."""
         return self.source.names
-
-    def apply(self, function: Callable[[NDArray[np.float32]], Any]) -> list[Any]:
-        """Apply a function to every event: to the pool at once where it holds all of them."""
-        return [function(self.X)] if self.rows is None else self.source.apply(function)
 
     def of(self, per_event: NDArray[Any]) -> NDArray[Any]:
         """Return the pool's elements of an array with one per event."""
@@ -98,3 +98,36 @@ def pool_matrix(
     rows = chunks.pool_rows(adata.n_obs)
     every = len(rows) == adata.n_obs
     return Pool(source, None if every else rows, source.take(None if every else rows))
+
+
+def label_all(
+    pool: Pool,
+    prototypes: NDArray[np.float32],
+    *,
+    own: NDArray[np.int32],
+    reach: NDArray[np.float32],
+    arrays: EventArrays,
+) -> tuple[NDArray[np.signedinteger], NDArray[np.int32], NDArray[np.int64], NDArray[np.float32]]:
+    """Label every event by its nearest prototype; clusters numbered by falling size over all.
+
+    Returns
+    -------
+    Labels of the events, in as few bytes as they need, then labels and sizes of the prototypes and
+    the reach of the clusters.
+    """
+    from cytoclust.numerics.mapping import Assignment, Labelling, prototype_index
+
+    small = own.astype(np.min_scalar_type(-len(reach)))
+    sizes = np.zeros(len(own), dtype=np.int64)
+    labels = arrays.zeros(small.dtype)
+    labelling = Labelling(Assignment(prototype_index(prototypes)), small)
+    for rows, (part, counts) in pool.source.iterate(labelling):
+        labels[rows] = part
+        sizes += counts
+    of_cluster = np.bincount(own, weights=sizes, minlength=len(reach))
+    order = np.argsort(-of_cluster, kind="stable")
+    numbers = np.empty(len(order), dtype=small.dtype)
+    numbers[order] = np.arange(len(order))
+    for rows in arrays.blocks():
+        labels[rows] = numbers[labels[rows]]
+    return labels, numbers[own].astype(np.int32), sizes, reach[order]

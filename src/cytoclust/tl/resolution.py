@@ -9,6 +9,7 @@ import pandas as pd
 
 from cytoclust import checks, chunks, schema
 from cytoclust.errors import ArgumentError
+from cytoclust.event_arrays import used_categories
 from cytoclust.progress import progress_bar
 from cytoclust.tl.clustering import check_enough, check_neighbors, step_name
 from cytoclust.tl.pooling import pool_matrix
@@ -248,7 +249,7 @@ def cluster_stability(
     groups = None if leave_out_key is None else _groups(adata, leave_out_key)
     pool = pool_matrix(adata, made.get("markers"), use_rep=made.get("use_rep"))
     X = pool.X
-    every, clusters = checks.used_categories(adata, cluster_key)
+    every, clusters = used_categories(adata, cluster_key)
     codes = pool.of(every).astype(np.int32)
     held = np.arange(len(clusters))
     if pool.rows is not None:  # a cluster may have no event in the pool
@@ -365,7 +366,7 @@ def _check_counts(n_replicates: int, n_neighbors: int = 15) -> None:
 
 def _groups(adata: AnnData, key: str) -> tuple[NDArray[np.int64], list[str]]:
     """Return the code of each pooled event's group (-1 for none) and the groups' names."""
-    codes, names = checks.used_categories(adata, key)
+    codes, names = used_categories(adata, key)
     if len(names) < 2:
         held = checks.listing(names)
         msg = f"obs[{key!r}] must have 2 values or more to leave one out; it has {held}."

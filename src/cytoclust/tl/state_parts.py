@@ -10,6 +10,7 @@ import pandas as pd
 from cytoclust import checks, schema
 from cytoclust.checks import listing
 from cytoclust.errors import ArgumentError, MissingSlotError
+from cytoclust.event_arrays import category_codes
 from cytoclust.get import intensities
 from cytoclust.get.composition import POPULATION
 
@@ -63,9 +64,8 @@ def _limits(
     levels = [""]
     codes = None
     if key and key in data.obs.columns:
-        column = data.obs[key].astype("category").cat
-        levels = [*column.categories.astype(str), "nan"]  # the last, -1, is no compartment
-        codes = column.codes.to_numpy()
+        codes, names = category_codes(data, key)
+        levels = [*names.astype(str), "nan"]  # the last, -1, is no compartment
     limits = [_marker_limits(data, marker, cutoffs) for marker in markers]
     table = [[own.get(level, own.get("all", np.nan)) for own in limits] for level in levels]
     return codes, np.array(table, dtype=np.float64).reshape(len(levels), len(markers))

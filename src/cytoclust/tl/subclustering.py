@@ -9,6 +9,7 @@ import pandas as pd
 
 from cytoclust import checks, chunks, schema
 from cytoclust.errors import ArgumentError
+from cytoclust.event_arrays import used_categories
 from cytoclust.tl.clustering import check_enough, check_neighbors, step_name
 from cytoclust.tl.pooling import event_source
 
@@ -170,7 +171,7 @@ def _restriction(
         return chosen, None, ""
     key, values = restrict_to
     wanted = [str(value) for value in ([values] if isinstance(values, str) else values)]
-    used, held = checks.used_categories(adata, key)
+    used, held = used_categories(adata, key)
     names, number = np.unique(held, return_inverse=True)
     codes = np.append(number, -1).astype(np.int32)[used]
     before = pd.Categorical.from_codes(codes, categories=pd.Index(names.astype(object)))
