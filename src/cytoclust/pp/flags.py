@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cytoclust import checks, chunks, schema
-from cytoclust.event_arrays import event_arrays, put_column
+from cytoclust.event_arrays import event_arrays, let_go, put_column
 from cytoclust.pp import blocks
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ def judge_samples(
     thresholds: list[dict[str, Any]] = []
     for sample, (rows, verdict) in zip(present, found, strict=True):
         flags[rows] = verdict.flags
+        let_go(flags)
         samples[sample] = {
             "events": blocks.n_rows(rows),
             "flagged": int(verdict.flags.sum()),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cytoclust import chunks
-from cytoclust.event_arrays import event_arrays
+from cytoclust.event_arrays import event_arrays, let_go
 from cytoclust.tl.phenotype_facets import Facet, GradeCount, count_grades, find_facets
 from cytoclust.tl.phenotype_panel import passed_events, usable_events
 from cytoclust.tl.phenotype_walk import Division
@@ -134,6 +134,8 @@ def add_block(names: Names, rows: chunks.Rows, part: Names) -> None:
         grade.counts[rows] = own.counts
         if grade.pairs is not None and own.pairs is not None:
             grade.pairs[rows] = own.pairs
+    let_go(names.codes, names.far, *(facet.codes for facet in names.facets.values()))
+    let_go(*(array for g in names.grades.values() for array in (g.counts, g.pairs)))
 
 
 def add_counts(total: dict[str, int], part: dict[str, int]) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cytoclust import checks, chunks
+from cytoclust.event_arrays import let_go
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -124,6 +125,7 @@ def label_all(
     for rows, (part, counts) in pool.source.iterate(labelling):
         labels[rows] = part
         sizes += counts
+        let_go(labels)
     of_cluster = np.bincount(own, weights=sizes, minlength=len(reach))
     order = np.argsort(-of_cluster, kind="stable")
     numbers = np.empty(len(order), dtype=small.dtype)
