@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["EventArrays", "bare_values", "category_codes", "category_column", "event_arrays", "put_column", "put_points", "release", "used_categories"]  # fmt: skip
+__all__ = ["EventArrays", "bare_values", "category_codes", "category_column", "coded", "event_arrays", "put_column", "put_points", "release", "used_categories"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class EventArrays:
         place = np.full(len(names) + 1, -1, dtype=pd.Categorical([], categories).codes.dtype)
         place[held] = np.arange(len(held))  # the last stays: of none
         numbers = self.mapped(lambda part: place[part], codes, dtype=place.dtype)
-        return pd.Categorical.from_codes(numbers, categories=categories)
+        return coded(numbers, categories)
 
 
 def nameless_file(folder: Path, n_bytes: int) -> Any:
@@ -167,6 +167,14 @@ def put_points(adata: AnnData, key: str, values: NDArray[np.float32]) -> None:
     """Put coordinates (n_events, n_axes) into ``obsm``."""
     adata.obsm[key] = values
     release(adata)
+
+
+def coded(codes: NDArray[np.signedinteger], names: pd.Index | pd.CategoricalDtype) -> Any:
+    """Make categories of codes (n_events,), -1 for none, and let go of their pages: pandas looks at each code."""
+    kind = names if isinstance(names, pd.CategoricalDtype) else pd.CategoricalDtype(names)
+    found = pd.Categorical.from_codes(codes, dtype=kind)
+    let_go(codes)
+    return found
 
 
 def bare_values(column: pd.Series[Any]) -> Any:

@@ -13,6 +13,7 @@ from cytoclust.errors import CytoclustWarning
 from cytoclust.event_arrays import (
     EventArrays,
     bare_values,
+    coded,
     event_arrays,
     put_column,
     put_points,
@@ -66,8 +67,7 @@ def read_values(element: Any, arrays: EventArrays) -> Any:
 
     if element.attrs["encoding-type"] == "categorical":
         codes, levels = read_values(element["codes"], arrays), read_elem(element["categories"])
-        ordered = bool(element.attrs["ordered"])
-        return pd.Categorical.from_codes(codes, categories=pd.Index(levels), ordered=ordered)
+        return coded(codes, pd.CategoricalDtype(levels, ordered=bool(element.attrs["ordered"])))
     if element.attrs["encoding-type"] != "array" or element.dtype.kind not in "biuf":
         return read_elem(element)
     found = arrays.zeros(element.dtype, *element.shape[1:])

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cytoclust import checks, schema
-from cytoclust.event_arrays import EventArrays
+from cytoclust.event_arrays import EventArrays, coded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,12 +46,10 @@ def observations(
 
     codes = spread(range(len(samples)), np.min_scalar_type(-max(len(samples), 1)))
     names = pd.Index([str(name) for name in samples.index])
-    columns: dict[str, Any] = {schema.SAMPLE: pd.Categorical.from_codes(codes, categories=names)}
+    columns: dict[str, Any] = {schema.SAMPLE: coded(codes, names)}
     for name in samples.columns:
         design = pd.Categorical(samples[name])
-        columns[str(name)] = pd.Categorical.from_codes(
-            spread(design.codes, design.codes.dtype), categories=design.categories
-        )
+        columns[str(name)] = coded(spread(design.codes, design.codes.dtype), design.categories)
     in_file = (np.arange(n_events, dtype=np.int32) for n_events in counts)
     columns[schema.EVENT] = spread(in_file, np.int32)
     return columns

@@ -12,7 +12,7 @@ import pandas as pd
 
 from cytoclust import checks, chunks, schema
 from cytoclust.errors import MissingSlotError, StudyWarning
-from cytoclust.event_arrays import bare_values, event_arrays, release
+from cytoclust.event_arrays import bare_values, coded, event_arrays, release
 from cytoclust.pp import blocks
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def _keep_lazily(adata: AnnData, keep: NDArray[np.bool_]) -> None:
 def _kept_column(column: pd.Series[Any], keep: NDArray[np.bool_], arrays: EventArrays) -> Any:
     values = bare_values(column)
     if isinstance(values, pd.Categorical):
-        return pd.Categorical.from_codes(arrays.kept(values.codes, keep), dtype=values.dtype)
+        return coded(arrays.kept(values.codes, keep), values.dtype)
     return arrays.kept(values, keep) if isinstance(values, np.ndarray) else values[keep]
 
 
