@@ -7,7 +7,7 @@ import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -90,7 +90,7 @@ def write_tables(
     panel.panel_table().to_csv(folder / PANEL, index=False)
     truth = folder / TRUTH
     truth.mkdir()
-    event_table(samples, drawn).to_parquet(truth / "events.parquet", index=False)
+    write_events(truth / "events.parquet", samples, drawn)
     effects.to_csv(truth / "effects.csv", index=False)
     state_effects.to_csv(truth / "state_effects.csv", index=False)
     stretches = [
@@ -102,18 +102,30 @@ def write_tables(
     pd.DataFrame(stretches, columns=columns).to_csv(truth / "drift.csv", index=False)
 
 
-def event_table(samples: Sequence[Sample], drawn: Sequence[SampleEvents]) -> pd.DataFrame:
-    """Return truth/events.parquet: one row per event of every file."""
-    sizes = [len(item.kind) for item in drawn]
-    names = np.array([*NAMES, ""])  # no population is -1: the last name
-    return pd.DataFrame(
-        {
-            "sample": np.repeat([sample.name for sample in samples], sizes),
-            "event": np.concatenate([np.arange(size, dtype=np.int32) for size in sizes]),
-            "population": names[np.concatenate([item.population for item in drawn])],
-            "kind": np.array(KINDS)[np.concatenate([item.kind for item in drawn])],
-        }
-    )
+def write_events(path: Path, samples: Sequence[Sample], drawn: Sequence[SampleEvents]) -> None:
+    """Write truth/events.parquet, one row per event of every file, sample by sample."""
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetWriter
+
+    def named(codes: NDArray[np.integer], names: Sequence[str]) -> Any:
+        places = pa.array(codes.astype(np.int32))
+        return pa.DictionaryArray.from_arrays(places, pa.array(names, pa.string())).cast(
+            pa.string()
+        )
+
+    text = pa.string()
+    columns = {"sample": text, "event": pa.int32(), "population": text, "kind": text}
+    with ParquetWriter(path, pa.schema(list(columns.items()))) as writer:
+        for sample, item in zip(samples, drawn, strict=True):
+            size = len(item.kind)
+            population = np.where(item.population < 0, len(NAMES), item.population)  # of none: ""
+            rows = {
+                "sample": named(np.zeros(size, np.int32), [sample.name]),
+                "event": pa.array(np.arange(size, dtype=np.int32)),
+                "population": named(population, [*NAMES, ""]),
+                "kind": named(item.kind, KINDS),
+            }
+            writer.write_table(pa.table(rows, schema=writer.schema))
 
 
 @contextmanager
